@@ -1,0 +1,3 @@
+//! The agent.
+#![allow(missing_docs, reason = "scaffold")]
+pub mod reconcile;

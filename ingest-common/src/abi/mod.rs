@@ -1,0 +1,63 @@
+//! The border between kernel and user space: every struct that lives in a BPF map.
+//!
+//! Rules: `repr(C)`, no implicit padding (padding is a named zero field), no `bool`, no enum: enums have a
+//! `u8` form and convert by `from_u8`. Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d`; ports are in host order,
+//! so that `bpftool map dump` shows `"port": 9000`. Times are nanoseconds of `CLOCK_MONOTONIC`, 0 meaning never.
+//!
+//! Any change of a layout, or of the meaning of a field, bumps [`SCHEMA_VERSION`].
+
+mod backend;
+mod config;
+mod event;
+mod flow;
+mod names;
+mod service;
+mod stats;
+
+pub use backend::*;
+pub use config::*;
+pub use event::*;
+pub use flow::*;
+pub use names::*;
+pub use service::*;
+pub use stats::*;
+
+/// The version of everything in this module. It is part of the pin path, so agents of different schemas never
+/// share maps.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// An IPv6 address, or an IPv4 address as `::ffff:a.b.c.d`, in network byte order.
+pub type Address = [u8; 16];
+
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// The IPv4-mapped form of an IPv4 address.
+#[must_use]
+#[inline(always)]
+pub const fn v4_mapped(address: [u8; 4]) -> Address {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The IPv4 address in `address`, where it is an IPv4-mapped one.
+#[must_use]
+pub const fn as_v4(address: &Address) -> Option<[u8; 4]> {
+    match *address {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+        _ => None,
+    }
+}
+
+/// Says the size and alignment of ABI structs out loud, and marks them `aya::Pod` for user space.
+macro_rules! abi {
+    ($($type:ty: $size:literal / $align:literal),+ $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size && align_of::<$type>() == $align);
+        // SAFETY: repr(C), only integers and arrays of them, no implicit padding: the size assert above is the
+        // sum of the fields; every bit pattern is valid.
+        #[cfg(feature = "user")]
+        #[expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
+        unsafe impl aya::Pod for $type {}
+    )+};
+}
+pub(crate) use abi;

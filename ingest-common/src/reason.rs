@@ -1,0 +1,94 @@
+//! Numbered reasons. They are the metric labels, so a number or a word is never reused or changed.
+
+/// Declares a reason enum with its number, word and meaning.
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])+ $variant:ident = $number:literal, $word:literal;)+ }) => {
+        $(#[$meta])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])+ $variant = $number,)+ }
+
+        impl $name {
+            /// Every reason, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word: metric label and log field.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The reason with this number.
+            #[must_use]
+            pub const fn from_u8(value: u8) -> Option<Self> {
+                match value { $($number => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a packet was dropped.
+    DropReason {
+        /// The source is in none of the service's source ranges.
+        SourceDenied = 1, "source_denied";
+        /// IP, UDP and frame disagree about lengths, or the packet ends before its headers do.
+        Malformed = 2, "malformed";
+        /// SRT: UDP payload outside 16..=1472 bytes (check 1).
+        SrtLength = 3, "srt_length";
+        /// SRT: unknown control type, or a subtype where none belongs (check 2).
+        SrtControlType = 4, "srt_control_type";
+        /// SRT: a control packet of a length its type does not have (checks 2 and 10).
+        SrtControlLength = 5, "srt_control_length";
+        /// SRT: destination id 0 on anything but INDUCTION and CONCLUSION (check 3).
+        SrtUnaddressed = 6, "srt_unaddressed";
+        /// SRT: malformed INDUCTION (check 4).
+        SrtInduction = 7, "srt_induction";
+        /// SRT: malformed CONCLUSION (checks 5 and 6).
+        SrtConclusion = 8, "srt_conclusion";
+        /// SRT: malformed handshake extension (check 7).
+        SrtExtension = 9, "srt_extension";
+        /// SRT: malformed key material (check 7; CVE-2026-55868, CVE-2026-55869).
+        SrtKeyMaterial = 10, "srt_key_material";
+        /// SRT: destination id is not the flow's listener (check 8).
+        SrtSocketId = 11, "srt_socket_id";
+        /// SRT: data packet with key field 3 or without payload (check 9).
+        SrtData = 12, "srt_data";
+        /// SRT: sequence number too far from the flow's (check 9).
+        SrtSequence = 13, "srt_sequence";
+        /// SRT: malformed NAK (check 11).
+        SrtNak = 14, "srt_nak";
+        /// SRT: malformed DROPREQ (check 12).
+        SrtDropRequest = 15, "srt_drop_request";
+        /// SRT: malformed user control packet (check 13).
+        SrtUser = 16, "srt_user";
+        /// No backend takes new sessions.
+        NoBackend = 17, "no_backend";
+        /// The flow was cut: its caller is told SHUTDOWN and what still comes has no receiver.
+        FlowCut = 18, "flow_cut";
+        /// The frame could not be prepared for delivery (no room, no pod port).
+        Undeliverable = 19, "undeliverable";
+        /// ICMP "port unreachable" from a pod: noted, and of no use to the client.
+        PodUnreachable = 20, "pod_unreachable";
+        /// The pod's answer to the agent's probe of a delivery mode: noted.
+        ProbeReply = 21, "probe_reply";
+    }
+}
+
+reasons! {
+    /// Why a packet to a VIP was left to the host.
+    PassReason {
+        /// An IP fragment: it has no port.
+        Fragment = 1, "fragment";
+        /// IPv4 options.
+        IpOptions = 2, "ip_options";
+        /// IPv6 extension header.
+        ExtensionHeader = 3, "extension_header";
+        /// No flow and no handshake: a session that began before we did may live in the host's own tables.
+        NoFlow = 4, "no_flow";
+        /// To a VIP, but to a port or protocol that is no service.
+        NoService = 5, "no_service";
+        /// ICMP to a VIP that concerns no flow (echo included).
+        Icmp = 6, "icmp";
+    }
+}
