@@ -1,3 +1,5 @@
 //! The agent.
 #![allow(missing_docs, reason = "scaffold")]
+pub mod dataplane;
+pub mod ports;
 pub mod reconcile;
