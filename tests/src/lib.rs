@@ -1,1 +1,59 @@
-//! Harness.
+//! The harness of the tests that need root, and of the demo: network namespaces, real SRT peers, the agent.
+//!
+//! * [`netns`]: the topology (client, node, pods) in namespaces of its own.
+//! * [`process`]: processes in a namespace, killed when dropped, read by deadlines; [`command`]: one-shot commands.
+//! * [`cleanup`]: whatever way a run ends, nothing of it stays; leftovers of killed runs are swept at the next start.
+//! * [`peers`]: SRT listeners and callers, `srt-live-transmit` and ffmpeg; [`traffic`]: verified payload for them.
+//! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
+//!
+//! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
+//! packets. It panics nowhere but in tests; everything returns [`anyhow::Result`].
+
+pub mod agent;
+pub mod cleanup;
+pub mod command;
+pub mod config;
+pub mod netns;
+pub mod nft;
+pub mod peers;
+pub mod process;
+pub mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`: the clock of every event that is compared here, and of the peers' JSON.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_path_buf()
+}
+
+/// A built file: what the environment variable says, else `default` under the workspace.
+fn built(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os(variable).map_or_else(|| workspace().join(default), PathBuf::from);
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not built: run it through `cargo xtask test` or `cargo xtask demo`, or set {variable}",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The middle of the values (the lower one of two).
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(f64::NAN)
+}

@@ -1,0 +1,219 @@
+//! The agent under test: `run` in a node's namespace with pins of its own, and the other subcommands.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::cleanup::{self, BPFFS, Guard, Resource};
+use crate::config::Config;
+use crate::netns::{self, Namespace};
+use crate::process::Process;
+
+/// Where its metrics are, in the node's namespace.
+const METRICS: &str = "127.0.0.1:9464";
+
+/// An installed agent: its pins, its file, and the process while it runs.
+#[derive(Debug)]
+pub struct Agent {
+    binary: PathBuf,
+    netns: PathBuf,
+    pin_root: PathBuf,
+    config: PathBuf,
+    delivery: String,
+    process: Option<Process>,
+    _guards: [Guard; 2],
+}
+
+impl Agent {
+    /// Gives `node` an agent with a file of its own; nothing runs yet.
+    pub fn install(node: &Namespace, config: &Config, delivery: &str) -> Result<Self> {
+        let binary = crate::built("INGEST_AGENT", "target/release/ingest-agent")?;
+        let pin_root = Path::new(BPFFS).join(cleanup::unique_name("pins"));
+        let (directory, scratch) = cleanup::scratch_directory("agent")?;
+        let agent = Self {
+            binary,
+            netns: node.path(),
+            config: directory.join("ingest.yaml"),
+            delivery: delivery.to_owned(),
+            process: None,
+            _guards: [Guard::new(Resource::Directory(pin_root.clone())), scratch],
+            pin_root,
+        };
+        agent.write(&config.to_string())?;
+        Ok(agent)
+    }
+
+    /// Installs, starts, and waits until it is ready.
+    pub fn start(node: &Namespace, config: &Config, delivery: &str) -> Result<Self> {
+        let mut agent = Self::install(node, config, delivery)?;
+        agent.run()?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// Its pins.
+    pub fn pin_root(&self) -> &Path {
+        &self.pin_root
+    }
+
+    /// Its file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// A command line of the agent in its namespace, with its pins.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.netns.display()))
+            .arg("--")
+            .arg(&self.binary)
+            .arg("--pin-root")
+            .arg(&self.pin_root);
+        command
+    }
+
+    /// The command line of `run`.
+    pub fn run_command(&self) -> Command {
+        let mut command = self.command();
+        command.args([
+            "run",
+            "--metrics-addr",
+            METRICS,
+            "--delivery",
+            &self.delivery,
+            "--config",
+        ]);
+        command.arg(&self.config);
+        command
+    }
+
+    /// Starts it. Returns at once.
+    pub fn run(&mut self) -> Result<()> {
+        anyhow::ensure!(self.process.is_none(), "the agent runs already");
+        self.process = Some(Process::spawn("ingest-agent", self.run_command())?);
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let process = self.process.as_mut().context("the agent was not started")?;
+            if let Some(status) = process.try_wait()? {
+                bail!(
+                    "the agent ended ({status}) before it was ready:\n{}",
+                    process.said()
+                );
+            }
+            if self.get("/readyz").is_ok() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the agent is not ready after 15 s:\n{}", self.said());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the agent does not run")
+    }
+
+    /// What it logged.
+    pub fn said(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
+    }
+
+    /// SIGKILL: it crashes.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for a good end.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::SIGTERM)?;
+            process.finish(Duration::from_secs(10))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces its file by `text`, as editors and Kubernetes do: write beside, then rename.
+    pub fn write(&self, text: &str) -> Result<()> {
+        let beside = self.config.with_extension("new");
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, &self.config))
+            .with_context(|| format!("cannot write {}", self.config.display()))
+    }
+
+    /// Runs a subcommand and returns what it did, whatever the exit code.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::null());
+        command
+            .output()
+            .with_context(|| format!("cannot run {command:?}"))
+    }
+
+    /// Runs a subcommand with `-o json`, which must succeed.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.cli(&[&["-o", "json"], arguments].concat())?;
+        if !output.status.success() {
+            bail!(
+                "ingest-agent {arguments:?}: {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "not JSON: {}",
+                String::from_utf8_lossy(&output.stdout).trim()
+            )
+        })
+    }
+
+    /// An HTTP page of the agent; any status but 200 is an error.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {METRICS}\r\n\r\n");
+        let answer = netns::spawn_in(&self.netns, move || {
+            let mut stream = TcpStream::connect(METRICS)?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })?
+        .join()
+        .map_err(|_| anyhow!("the HTTP request panicked"))??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let status = head.lines().next().unwrap_or_default();
+        anyhow::ensure!(status.contains(" 200"), "{path}: {status}: {body}");
+        Ok(body.to_owned())
+    }
+
+    /// The sum of a metric's samples whose label text contains `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> Result<f64> {
+        let page = self.get("/metrics")?;
+        Ok(page
+            .lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && line.contains(labels)
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+}

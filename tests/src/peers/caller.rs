@@ -1,0 +1,111 @@
+//! `peers/caller.c`: the caller that accounts for every message.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use super::Target;
+use crate::netns::Namespace;
+use crate::process::Process;
+
+/// A line of the caller.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CallerEvent {
+    /// `connected`, `refused`, `broken` or `done`.
+    pub event: String,
+    /// ns of the monotonic clock.
+    pub t: u64,
+    /// Messages handed to libsrt so far.
+    pub sent: u64,
+    /// For people.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// What a caller sends.
+#[derive(Clone, Debug)]
+pub struct CallerOptions {
+    /// Bits per second.
+    pub rate: f64,
+    /// Messages of 1316 bytes.
+    pub count: u64,
+    /// Seconds to stay connected without data after them.
+    pub idle: f64,
+}
+
+impl CallerOptions {
+    /// `seconds` of `rate` bits per second.
+    pub fn lasting(rate: f64, seconds: f64) -> Self {
+        let count = rate * seconds / 8.0 / crate::traffic::PAYLOAD_SIZE as f64;
+        #[expect(clippy::cast_sign_loss, reason = "rates and times are positive")]
+        Self {
+            rate,
+            count: count as u64,
+            idle: 0.0,
+        }
+    }
+}
+
+/// A running caller.
+#[derive(Debug)]
+pub struct Caller {
+    process: Process,
+    count: u64,
+}
+
+impl Caller {
+    /// Starts one in `netns`.
+    pub fn start(netns: &Namespace, target: &Target, options: &CallerOptions) -> Result<Self> {
+        let mut command = netns.command(crate::built("INGEST_CALLER", "target/peers/caller")?);
+        command
+            .args(["--host", &target.address.ip().to_string()])
+            .args(["--port", &target.address.port().to_string()])
+            .args(["--rate", &options.rate.to_string()])
+            .args(["--count", &options.count.to_string()])
+            .args(["--idle", &options.idle.to_string()])
+            .args(["--latency", &target.latency_ms.to_string()])
+            .args(["--streamid", &target.stream_id]);
+        if let Some(passphrase) = &target.passphrase {
+            command.args(["--passphrase", passphrase]);
+        }
+        let process = Process::spawn(format!("caller {}", target.stream_id), command)?;
+        Ok(Self {
+            process,
+            count: options.count,
+        })
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it said so far.
+    pub fn events(&self) -> Vec<CallerEvent> {
+        self.process
+            .stdout()
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Waits for the `count`th event of this kind (from 1).
+    pub fn wait(&self, kind: &str, count: usize, limit: Duration) -> Result<CallerEvent> {
+        self.process
+            .wait_stdout(kind, limit, |lines| {
+                lines
+                    .iter()
+                    .filter_map(|line| serde_json::from_str::<CallerEvent>(line).ok())
+                    .filter(|event| event.event == kind)
+                    .nth(count - 1)
+            })
+            .context("caller")
+    }
+
+    /// Waits until it has sent everything and has closed. Returns how many messages that were.
+    pub fn finish(mut self, limit: Duration) -> Result<u64> {
+        self.process.finish(limit)?;
+        Ok(self.count)
+    }
+}

@@ -1,0 +1,67 @@
+//! Real SRT peers: our listener and caller on libsrt, `srt-live-transmit`, ffmpeg.
+
+mod caller;
+mod encoder;
+mod listener;
+
+pub use caller::{Caller, CallerEvent, CallerOptions};
+pub use encoder::{Ffmpeg, FfmpegRun, LiveTransmit};
+pub use listener::{Accepted, Listener, ListenerEvent, ListenerOptions, Session};
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Where listeners listen in their pods, and the VIP's port.
+pub const PORT: u16 = 9000;
+
+/// What an encoder dials.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The VIP, or a pod.
+    pub address: SocketAddr,
+    /// The Stream ID.
+    pub stream_id: String,
+    /// 10 to 79 characters; `None`: in the clear.
+    pub passphrase: Option<String>,
+    /// Receiver latency, ms.
+    pub latency_ms: u32,
+}
+
+impl Target {
+    /// In the clear, with libsrt's default latency.
+    pub fn new(address: IpAddr, stream_id: &str) -> Self {
+        Self {
+            address: SocketAddr::new(address, PORT),
+            stream_id: stream_id.to_owned(),
+            passphrase: None,
+            latency_ms: 120,
+        }
+    }
+
+    /// As the `srt://` URI of srt-live-transmit and ffmpeg. `latency_unit` is what they count latency in per ms.
+    fn uri(&self, latency_unit: u32) -> String {
+        let mut uri = format!(
+            "srt://{}?mode=caller&transtype=live&latency={}&streamid={}",
+            self.address,
+            self.latency_ms * latency_unit,
+            percent_encoded(&self.stream_id)
+        );
+        if let Some(passphrase) = &self.passphrase {
+            uri.push_str("&passphrase=");
+            uri.push_str(passphrase);
+        }
+        uri
+    }
+}
+
+/// `#!::r=a,m=publish` has characters that mean something in a URI.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

@@ -1,0 +1,125 @@
+//! The harness itself, with kube-proxy's nftables way instead of ours: a test that fails elsewhere fails for a reason.
+
+use std::time::Duration;
+
+use ingest_tests::netns::{Family, Layout, NFT_VIP_V4, Topology, Wiring};
+use ingest_tests::nft::Dnat;
+use ingest_tests::peers::{
+    Caller, CallerOptions, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Target,
+};
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// * every byte of a 20 Mbit/s stream arrives through plain routing to the pod, IPv4 and IPv6, encrypted and clear;
+/// * the same over a bridge;
+/// * the count of what arrived is the count of what was sent.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_byte_is_accounted_for_without_us() {
+    for wiring in [Wiring::Routed, Wiring::Bridge] {
+        let topology = Topology::with(Layout {
+            pods: 1,
+            wiring,
+            ..Layout::default()
+        })
+        .unwrap();
+        let pod = &topology.pods[0];
+        for (family, passphrase) in [
+            (Family::V4, None),
+            (Family::V6, Some("a long secret".to_owned())),
+        ] {
+            let options = ListenerOptions {
+                family,
+                passphrase,
+                ..ListenerOptions::default()
+            };
+            let listener = Listener::start(&pod.netns, &pod.name, &options).unwrap();
+            let mut target = Target::new(pod.address(family), "#!::r=live/cam1,m=publish");
+            target.passphrase = options.passphrase.clone();
+            let caller = Caller::start(
+                &topology.client,
+                &target,
+                &CallerOptions::lasting(20e6, 1.5),
+            )
+            .unwrap();
+            let sent = caller.finish(LIMIT).unwrap();
+            let session = listener.wait_closed(&target.stream_id, LIMIT).unwrap();
+            assert!(session.is_whole(), "{session:?}");
+            assert_eq!(session.messages, sent);
+        }
+    }
+}
+
+/// * an unmodified encoder reaches a pod through nftables DNAT;
+/// * its pod killed, taken out and its conntrack entry deleted: libsrt needs its own 5 s to come back, elsewhere;
+/// * what it sends is verified at both pods.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn kube_proxys_way_takes_libsrts_own_timeout() {
+    let topology = Topology::new().unwrap();
+    let endpoints: Vec<_> = topology
+        .pods
+        .iter()
+        .map(|pod| (pod.v4, PORT).into())
+        .collect::<Vec<_>>();
+    let dnat = Dnat::new(&topology.node, NFT_VIP_V4, PORT, &endpoints).unwrap();
+    let mut listeners: Vec<_> = topology
+        .pods
+        .iter()
+        .map(|pod| Listener::start(&pod.netns, &pod.name, &ListenerOptions::default()).unwrap())
+        .collect();
+    let target = Target::new(NFT_VIP_V4.into(), "live/cam1");
+    let _encoder = LiveTransmit::start(&topology.client, &target, 1, 4e6).unwrap();
+    let _camera = Ffmpeg::start(
+        &topology.client,
+        &Target::new(NFT_VIP_V4.into(), "live/cam2"),
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+
+    let seat = |listeners: &[Listener], stream: &str| {
+        listeners
+            .iter()
+            .position(|l| l.accepted().iter().any(|a| a.streamid == stream))
+            .unwrap()
+    };
+    let victim = seat(&listeners, "live/cam1");
+    let camera = seat(&listeners, "live/cam2");
+    let killed = listeners[victim].kill().unwrap();
+    let left: Vec<_> = endpoints
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != victim)
+        .map(|(_, e)| *e)
+        .collect();
+    dnat.set(&left).unwrap();
+    std::thread::sleep(Duration::from_secs(7));
+
+    let back = listeners
+        .iter()
+        .flat_map(Listener::accepted)
+        .filter(|a| a.streamid == "live/cam1" && a.t > killed)
+        .map(|a| a.t)
+        .min()
+        .expect("the encoder came back");
+    let took = Duration::from_nanos(back - killed);
+    assert!(
+        took > Duration::from_secs(3) && took < Duration::from_secs(7),
+        "{took:?}"
+    );
+    for (index, listener) in listeners.iter().enumerate() {
+        for session in listener.sessions() {
+            assert!(session.is_whole(), "pod {index}: {session:?}");
+            assert!(session.messages > 0);
+        }
+    }
+    let kinds: Vec<_> = listeners[camera]
+        .sessions()
+        .into_iter()
+        .map(|s| (s.streamid, s.kind))
+        .collect();
+    assert!(
+        kinds.contains(&("live/cam2".to_owned(), "ts".to_owned())),
+        "{kinds:?}"
+    );
+}
