@@ -3,3 +3,4 @@
 pub mod dataplane;
 pub mod ports;
 pub mod reconcile;
+pub mod source;

@@ -4,6 +4,8 @@
 //! an ordered list of [`Op`]s, which `dataplane` writes one by one. Ids stay stable: a service keeps its id, a
 //! backend its slot, across agents.
 
+mod plan;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -11,6 +13,8 @@ use std::{
 
 use ingest_common::abi;
 use ipnet::IpNet;
+
+pub use plan::{PlanError, PlanOptions, from_abi, plan, to_abi};
 
 /// What the cluster, or the file, wants. Plain data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

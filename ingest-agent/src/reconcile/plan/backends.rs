@@ -1,0 +1,222 @@
+//! Slots: who gets which, and in what state.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ingest_common::abi::{self, BackendState, EndpointKey};
+
+use super::{
+    super::{Backend, Desired, Observed, Op, PodPort},
+    PlanError, PlanOptions, endpoint, from_abi,
+    ids::Ids,
+    kept_name,
+};
+
+pub(super) struct Backends {
+    pub(super) free: Vec<Op>,
+    /// New backends, and what makes others able: before tables name them.
+    pub(super) better: Vec<Op>,
+    /// What takes sessions from backends: after tables have left them out.
+    pub(super) worse: Vec<Op>,
+    pub(super) slots: HashMap<EndpointKey, u16>,
+    /// Slots that got another address: tables with these are stale though their members look the same.
+    pub(super) moved: HashSet<u16>,
+}
+
+pub(super) fn plan(
+    desired: &Desired,
+    ports: &HashMap<IpAddr, PodPort>,
+    observed: &Observed,
+    options: &PlanOptions,
+) -> Result<Backends, PlanError> {
+    // Serving for one service is serving: each service's table decides about its new sessions, the slot's state
+    // about the old ones.
+    let mut wanted: BTreeMap<EndpointKey, (&Backend, bool)> = BTreeMap::new();
+    for backend in desired.services.iter().flat_map(|s| &s.backends) {
+        let (_, draining) = wanted.entry(endpoint(backend)).or_insert((backend, true));
+        *draining &= backend.draining;
+    }
+    let live: BTreeMap<u16, &abi::Backend> = observed
+        .backends
+        .iter()
+        .filter(|(_, b)| BackendState::from_u8(b.state) != BackendState::Free)
+        .map(|(slot, backend)| (*slot, backend))
+        .collect();
+    let mut slots: HashMap<EndpointKey, u16> = live
+        .iter()
+        .map(|(slot, b)| (EndpointKey::new(b.address, b.port, b.protocol), *slot))
+        .filter(|(key, _)| wanted.contains_key(key))
+        .collect();
+    let kept: HashSet<u16> = slots.values().copied().collect();
+    let mut freed = observed.idle_gone.clone();
+    freed.retain(|slot| live.contains_key(slot) && !kept.contains(slot));
+    let taken = live.keys().copied().filter(|slot| !freed.contains(slot));
+    let mut ids = Ids::new(taken, abi::MAX_BACKENDS);
+
+    let mut better = Vec::new();
+    let mut worse = Vec::new();
+    let mut moved = HashSet::new();
+    for (key, (backend, draining)) in wanted {
+        let known = slots.get(&key).copied();
+        let slot = match known {
+            Some(slot) => slot,
+            None => ids.take().ok_or(PlanError::TooManyBackends {
+                limit: abi::MAX_BACKENDS,
+            })?,
+        };
+        if known.is_none() {
+            slots.insert(key, slot);
+            moved.insert(slot);
+        }
+        let before = known.and_then(|slot| live.get(&slot).copied());
+        let name = kept_name(&backend.name);
+        // Another pod at the same address has none of the old one's sessions.
+        let tenant = before.filter(|_| {
+            observed
+                .backend_names
+                .get(&slot)
+                .is_none_or(|old| *old == name)
+        });
+        let fresh = tenant.is_none();
+        let entry = entry(
+            &key,
+            draining,
+            tenant,
+            observed.backends.get(&slot),
+            options,
+        );
+        let entry = reach(entry, ports.get(&backend.address));
+        let complete = observed.endpoints.get(&key) == Some(&slot)
+            && observed.backend_names.get(&slot) == Some(&name);
+        if fresh || before != Some(&entry) || !complete {
+            let list = if draining && !fresh {
+                &mut worse
+            } else {
+                &mut better
+            };
+            list.push(Op::SetBackend {
+                slot,
+                backend: entry,
+                name,
+                fresh,
+            });
+        }
+    }
+    for (slot, backend) in live
+        .iter()
+        .filter(|(s, _)| !freed.contains(s) && !kept.contains(s))
+    {
+        let gone = abi::Backend {
+            state: BackendState::Gone as u8,
+            drain_deadline_ns: 0,
+            drain_window_ns: 0,
+            ..reach(**backend, ports.get(&from_abi(&backend.address)))
+        };
+        if **backend != gone {
+            let name = observed
+                .backend_names
+                .get(slot)
+                .cloned()
+                .unwrap_or_default();
+            worse.push(Op::SetBackend {
+                slot: *slot,
+                backend: gone,
+                name,
+                fresh: false,
+            });
+        }
+    }
+    let free = freed
+        .into_iter()
+        .map(|slot| Op::FreeBackend { slot })
+        .collect();
+    Ok(Backends {
+        free,
+        better,
+        worse,
+        slots,
+        moved,
+    })
+}
+
+/// The entry of a wanted backend, but for how packets get there.
+///
+/// `tenant`: the entry that it has already; `slot`: what the slot holds, of whomever.
+fn entry(
+    key: &EndpointKey,
+    draining: bool,
+    tenant: Option<&abi::Backend>,
+    slot: Option<&abi::Backend>,
+    options: &PlanOptions,
+) -> abi::Backend {
+    let used = slot.map_or(0, |b| b.incarnation);
+    let (drain_deadline_ns, drain_window_ns) = if draining {
+        drain_deadline(tenant, options)
+    } else {
+        (0, 0)
+    };
+    let state = if draining {
+        BackendState::Draining
+    } else {
+        BackendState::Serving
+    };
+    abi::Backend {
+        address: key.address,
+        port: key.port,
+        protocol: key.protocol,
+        state: state as u8,
+        incarnation: if tenant.is_some() {
+            used
+        } else {
+            used.wrapping_add(1)
+        },
+        drain_deadline_ns,
+        drain_window_ns,
+        ..abi::Backend::default()
+    }
+}
+
+/// Set once, when draining begins: an agent that restarts must not grant another term.
+fn drain_deadline(tenant: Option<&abi::Backend>, options: &PlanOptions) -> (u64, u64) {
+    match tenant {
+        Some(b) if BackendState::from_u8(b.state) == BackendState::Draining => {
+            (b.drain_deadline_ns, b.drain_window_ns)
+        }
+        _ => options.drain_deadline_ns.map_or((0, 0), |term| {
+            (options.now_ns.saturating_add(term), options.drain_window_ns)
+        }),
+    }
+}
+
+/// `backend` with the way packets get there; without a pod port there is none.
+fn reach(backend: abi::Backend, port: Option<&PodPort>) -> abi::Backend {
+    let none = PodPort {
+        mode: abi::DeliveryMode::None,
+        ifindex: 0,
+        pod_mac: [0; 6],
+        port_mac: [0; 6],
+        partial_checksums: false,
+    };
+    let PodPort {
+        mode,
+        ifindex,
+        pod_mac,
+        port_mac,
+        partial_checksums,
+    } = port.copied().unwrap_or(none);
+    let flags = if partial_checksums {
+        abi::BACKEND_PARTIAL_CHECKSUMS
+    } else {
+        0
+    };
+    abi::Backend {
+        mode: mode as u8,
+        flags,
+        pod_mac,
+        port_mac,
+        ifindex,
+        ..backend
+    }
+}

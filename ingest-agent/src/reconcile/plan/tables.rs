@@ -1,0 +1,88 @@
+//! Maglev tables: one a pool, rebuilt only when its members change.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use ingest_common::{
+    abi::{self, EndpointKey},
+    maglev,
+};
+
+use super::{
+    super::{Desired, Observed, Op},
+    PlanError,
+    backends::Backends,
+    endpoint,
+    services::{PoolKey, known},
+};
+
+pub(super) struct Tables {
+    pub(super) set: Vec<Op>,
+    pub(super) remove: Vec<Op>,
+}
+
+pub(super) fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    backends: &Backends,
+    pools: &BTreeMap<PoolKey<'_>, u16>,
+) -> Result<Tables, PlanError> {
+    let mut set = Vec::new();
+    for service in &desired.services {
+        for is_v4 in [true, false] {
+            let Some(&pool) = pools.get(&(service.name.as_str(), is_v4)) else {
+                continue;
+            };
+            let mut members: Vec<maglev::Member> = service
+                .backends
+                .iter()
+                .filter(|b| !b.draining && b.address.is_ipv4() == is_v4)
+                .map(endpoint)
+                .filter_map(|key| Some(member(&key, *backends.slots.get(&key)?)))
+                .collect();
+            if members.len() > abi::MAX_POOL_BACKENDS {
+                return Err(PlanError::PoolTooLarge {
+                    service: service.name.clone(),
+                    count: members.len(),
+                    limit: abi::MAX_POOL_BACKENDS,
+                });
+            }
+            let mut slots: Vec<u16> = members.iter().map(|m| m.slot).collect();
+            slots.sort_unstable();
+            let moved = slots.iter().any(|slot| backends.moved.contains(slot));
+            if !moved && observed.tables.get(&pool) == Some(&slots) {
+                continue;
+            }
+            let mut table = Box::new(abi::MaglevTable {
+                slots: [maglev::EMPTY; 16384],
+            });
+            let mut scratch = vec![maglev::Cursor::default(); members.len()];
+            maglev::build(&mut members, &mut scratch, &mut table);
+            set.push(Op::SetTable { pool, slots, table });
+        }
+    }
+    let used: HashSet<u16> = pools.values().copied().collect();
+    let unused: BTreeSet<u16> = known(observed)
+        .map(|(_, s)| s.pool)
+        .chain(observed.tables.keys().copied())
+        .filter(|pool| !used.contains(pool))
+        .collect();
+    Ok(Tables {
+        set,
+        remove: unused
+            .into_iter()
+            .map(|pool| Op::RemoveTable { pool })
+            .collect(),
+    })
+}
+
+/// What names a backend alike on every node: its address and port.
+fn member(key: &EndpointKey, slot: u16) -> maglev::Member {
+    let mut bytes = [0; 18];
+    let (address, port) = bytes.split_at_mut(16);
+    address.copy_from_slice(&key.address);
+    port.copy_from_slice(&key.port.to_be_bytes());
+    maglev::Member {
+        slot,
+        identity: maglev::identity(&bytes),
+    }
+}

@@ -1,0 +1,101 @@
+//! Following the file: editors that rename, ConfigMaps that swap a symlink two levels up, and file systems that
+//! tell nothing.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::{sync::mpsc, task::JoinHandle, time};
+use tracing::warn;
+
+use super::{Error, parse};
+use crate::source::Snapshot;
+
+/// A change of the file: the new state, or why it is refused.
+pub type Change = Result<Snapshot, Error>;
+
+/// One save is several events, and a swap of symlinks several more.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Network file systems and replaced directories send no events.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Sends a [`Change`] whenever the file's content is no longer `last`. Ends when the receiver is dropped.
+pub fn watch(path: &Path, last: Vec<u8>) -> (mpsc::Receiver<Change>, JoinHandle<()>) {
+    let (changes, receiver) = mpsc::channel(1);
+    let task = tokio::spawn(follow(path.to_path_buf(), last, changes));
+    (receiver, task)
+}
+
+async fn follow(path: PathBuf, last: Vec<u8>, changes: mpsc::Sender<Change>) {
+    let mut last = Some(last);
+    let (wake, mut woken) = mpsc::channel(1);
+    let mut watched = BTreeSet::new();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the file is an event too.
+        if !matches!(&event, Ok(e) if e.kind.is_access() && !is_written(e.kind)) {
+            // A full channel means that a wake-up is already on its way.
+            wake.try_send(()).ok();
+        }
+    })
+    .inspect_err(|error| warn!(%error, "no file events: the configuration is read every 5 s"))
+    .ok();
+    loop {
+        if let Some(watcher) = &mut watcher {
+            for directory in directories(&path).difference(&watched.clone()) {
+                match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                    Ok(()) => drop(watched.insert(directory.clone())),
+                    Err(error) => {
+                        warn!(%error, directory = %directory.display(), "cannot watch; the configuration is read every 5 s");
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            () = changes.closed() => return,
+            _ = woken.recv() => time::sleep(DEBOUNCE).await,
+            () = time::sleep(POLL) => {}
+        }
+        while woken.try_recv().is_ok() {}
+        let (now, change) = match tokio::fs::read(&path).await {
+            Ok(bytes) if last.as_ref() == Some(&bytes) => continue,
+            Ok(bytes) => {
+                let change = parse(&path, &bytes);
+                (Some(bytes), change)
+            }
+            // Told once, until the file is back.
+            Err(_) if last.is_none() => continue,
+            Err(source) => (
+                None,
+                Err(Error::Read {
+                    path: path.clone(),
+                    source,
+                }),
+            ),
+        };
+        last = now;
+        if changes.send(change).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_written(kind: notify::EventKind) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    kind == notify::EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+/// The directory that holds the file, and the one that holds what a symlink leads to.
+fn directories(path: &Path) -> BTreeSet<PathBuf> {
+    let parent = |p: &Path| match p.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        other => other.map(Path::to_path_buf),
+    };
+    let target = std::fs::canonicalize(path).ok();
+    parent(path)
+        .into_iter()
+        .chain(target.as_deref().and_then(parent))
+        .collect()
+}
