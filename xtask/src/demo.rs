@@ -1,0 +1,21 @@
+//! Runs the demo.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use crate::{
+    build,
+    command::{as_root, become_it},
+    setup::Scope,
+    workspace,
+};
+
+/// Builds, then becomes the demo: Ctrl-C and the exit code are the demo's own.
+pub(crate) fn run(keep: bool, arguments: &[OsString]) -> Result<()> {
+    build::run(Scope::All)?;
+    let mut demo = as_root(workspace::release_binary("ingest-demo"))?;
+    demo.current_dir(workspace::root());
+    demo.args(keep.then_some("--keep")).args(arguments);
+    Err(become_it(&mut demo))
+}

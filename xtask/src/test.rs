@@ -1,0 +1,286 @@
+//! Runs the tests by tier.
+//!
+//! Tests are built with overflow checks and debug assertions (cargo's test profile); the programs that they start
+//! (agent, peers) are the release builds that users run. Every call selects the same packages, so cargo unifies
+//! features the same way and builds each dependency once.
+
+use std::{
+    fmt, fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build,
+    command::{cargo, find, is_root, output},
+    setup::{self, Scope},
+    workspace,
+};
+
+/// What a test may use; see CONTRIBUTING.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tier {
+    /// Pure code: unit, property and model tests. Needs no root.
+    Unit,
+    /// The real kernel programs, run on made packets. Needs root.
+    Prog,
+    /// Network namespaces with real peers. Needs root.
+    Netns,
+    /// All of them.
+    All,
+}
+
+/// Results of some test binaries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: u32,
+    failed: u32,
+    failures: Vec<String>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+impl Tally {
+    /// Takes in a line of a test binary's output.
+    fn read(&mut self, line: &str) {
+        let count = |word: &str| -> u32 {
+            let numbers = line.split(';').filter_map(|part| {
+                let number = part.trim().strip_suffix(word)?.rsplit(' ').next()?;
+                number.parse::<u32>().ok()
+            });
+            numbers.sum()
+        };
+        if line.starts_with("test result: ") {
+            self.passed += count(" passed");
+            self.failed += count(" failed");
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|line| line.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(name.to_owned());
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.failures.extend(other.failures);
+    }
+}
+
+/// Sets up, builds, and runs the tiers asked for.
+pub(crate) fn run(tier: Tier, filter: Option<&str>) -> Result<()> {
+    if tier == Tier::Unit {
+        setup::run(Scope::Build)?;
+    } else {
+        build::run(Scope::All)?;
+    }
+    let tiers = match tier {
+        Tier::All => vec![Tier::Unit, Tier::Prog, Tier::Netns],
+        one => vec![one],
+    };
+    let mut lines = Vec::new();
+    let mut total = Tally::default();
+    let mut broken = Vec::new();
+    for tier in tiers {
+        let begun = Instant::now();
+        match run_tier(tier, filter) {
+            Ok(tally) => {
+                lines.push(format!("{tier:?}: {tally} in {}", seconds(begun.elapsed())));
+                total.add(tally);
+            }
+            Err(error) => {
+                lines.push(format!("{tier:?}: {error:#}"));
+                broken.push(tier);
+            }
+        }
+    }
+    println!();
+    for failure in &total.failures {
+        println!("failed: {failure}");
+    }
+    for line in lines {
+        println!("{line}");
+    }
+    println!("{total}");
+    if total.failed > 0 || !broken.is_empty() {
+        bail!("tests failed");
+    }
+    if total.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
+    let files = test_files()?;
+    let of = |prefix: &'static str| files.iter().filter(move |name| name.starts_with(prefix));
+    let mut tally = Tally::default();
+    match tier {
+        Tier::Unit => {
+            let others = files.iter().filter(|name| tier_of(name) == Tier::Unit);
+            let mut tests = test_command(others);
+            tests.args(["--lib", "--bins"]);
+            tally.add(count(&mut tests, filter, &[])?);
+            let mut docs = test_command([]);
+            docs.arg("--doc");
+            tally.add(count(&mut docs, filter, &[])?);
+        }
+        Tier::Prog => {
+            // Units that need root sit beside the code they test.
+            let mut units = as_root(test_command([]))?;
+            units.args(["--lib", "--bins"]);
+            tally.add(count(
+                &mut units,
+                filter,
+                &["--ignored", "--test-threads=1"],
+            )?);
+            let mut tests = as_root(test_command(of("prog_")))?;
+            tally.add(count(
+                &mut tests,
+                filter,
+                &["--include-ignored", "--test-threads=1"],
+            )?);
+        }
+        Tier::Netns => {
+            let mut tests = as_root(test_command(of("netns_")))?;
+            tally.add(count(
+                &mut tests,
+                filter,
+                &["--include-ignored", "--test-threads=1"],
+            )?);
+        }
+        Tier::All => bail!("not one tier"),
+    }
+    Ok(tally)
+}
+
+/// The tier that a file in `tests/tests` belongs to, by its name.
+pub(crate) fn tier_of(name: &str) -> Tier {
+    if name.starts_with("prog_") {
+        Tier::Prog
+    } else if name.starts_with("netns_") {
+        Tier::Netns
+    } else {
+        Tier::Unit
+    }
+}
+
+/// Names of the integration tests.
+fn test_files() -> Result<Vec<String>> {
+    let folder = workspace::root().join("tests/tests");
+    let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn test_command<'a>(tests: impl IntoIterator<Item = &'a String>) -> Command {
+    let mut command = cargo();
+    command.args([
+        "test",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "ingest-ebpf",
+    ]);
+    for test in tests {
+        command.args(["--test", test]);
+    }
+    command
+}
+
+/// Builds as the user, runs as root; what needs root may not be skipped.
+fn as_root(mut command: Command) -> Result<Command> {
+    command.env("INGEST_REQUIRE_BPF", "1");
+    if is_root() {
+        return Ok(command);
+    }
+    if find("sudo").is_none() {
+        bail!("needs root, and there is no sudo: run this task as root");
+    }
+    let rustc = output(Command::new("rustc").arg("-vV")).context("rustc does not run")?;
+    let host = rustc
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc names no host")?;
+    let variable = format!(
+        "CARGO_TARGET_{}_RUNNER",
+        host.to_uppercase().replace('-', "_")
+    );
+    command.env(variable, "sudo --preserve-env --");
+    Ok(command)
+}
+
+/// Runs tests, passing their output on, and counts.
+fn count(command: &mut Command, filter: Option<&str>, arguments: &[&str]) -> Result<Tally> {
+    command.arg("--").args(arguments).args(filter);
+    let words: Vec<_> = command
+        .get_args()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    eprintln!("$ cargo {}", words.join(" "));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting cargo")?;
+    let mut tally = Tally::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.context("reading the tests' output")?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            tally.read(&line);
+        }
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    // A test binary that fails without having counted a failure crashed, or was never built.
+    if !status.success() && tally.failed == 0 {
+        bail!("cargo test failed ({status}) without a failed test: see above");
+    }
+    Ok(tally)
+}
+
+/// As people say it.
+pub(crate) fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test steer::a ... ok",
+            "test steer::b ... FAILED",
+            "test result: FAILED. 2 passed; 1 failed; 4 ignored; 0 measured; 5 filtered out; finished in 0.01s",
+            "test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(tally.to_string(), "12 passed, 1 failed");
+        assert_eq!(tally.failures, ["steer::b"]);
+    }
+
+    #[test]
+    fn files_belong_to_tiers_by_name() {
+        assert_eq!(tier_of("prog_fixtures"), Tier::Prog);
+        assert_eq!(tier_of("netns_failover"), Tier::Netns);
+        assert_eq!(tier_of("captures"), Tier::Unit);
+    }
+}
