@@ -2,7 +2,7 @@ use std::{io, path::PathBuf};
 
 use aya::{
     EbpfError,
-    maps::MapError,
+    maps::{MapError, xdp::XdpMapError},
     pin::PinError,
     programs::{ProgramError, links::LinkError},
 };
@@ -41,6 +41,12 @@ pub enum Error {
         found: usize,
         /// How many there may be.
         most: usize,
+    },
+    /// An uplink is given twice.
+    #[error("uplink {interface} is given twice: correct `uplink`")]
+    UplinkTwice {
+        /// Its name.
+        interface: String,
     },
     /// An uplink does not exist.
     #[error("interface {interface} does not exist here: correct `uplink`, see `ip link`")]
@@ -167,6 +173,12 @@ pub enum Error {
         /// The program.
         program: &'static str,
     },
+    /// A map is not in the object, or of another type.
+    #[error("the kernel object has no usable map {map}: it is of another version than the agent")]
+    NoMap {
+        /// The map.
+        map: &'static str,
+    },
     /// The verifier refused a program.
     #[error("the kernel refused program {program}: {reason}")]
     ProgramRefused {
@@ -216,6 +228,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// An element could not be deleted.
+    #[error("deleting from map {map} failed")]
+    Delete {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pod port could not be written.
+    #[error("writing map POD_PORTS failed for slot {slot}, interface index {ifindex}")]
+    PodPort {
+        /// The slot.
+        slot: u32,
+        /// The interface.
+        ifindex: u32,
+        /// Why.
+        source: Box<XdpMapError>,
+    },
     /// A link could not be read, pinned or removed.
     #[error("{operation} link {} failed", path.display())]
     Link {
@@ -234,18 +264,10 @@ pub enum Error {
         /// Why.
         source: Box<PinError>,
     },
-    /// A slot, id or pool is outside its map.
-    #[error("{what} {found} is out of range, there are {most}")]
-    OutOfRange {
-        /// What.
-        what: &'static str,
-        /// The value.
-        found: u32,
-        /// How many there are.
-        most: u32,
-    },
     /// A backend cannot be probed in this mode.
-    #[error("slot {slot} cannot be probed by {mode}: it has no pod port")]
+    #[error(
+        "slot {slot} cannot be probed by {mode}: it has no pod port, or its pod's MAC is not known yet"
+    )]
     NoProbe {
         /// The slot.
         slot: u16,
@@ -276,6 +298,7 @@ impl Error {
             Self::Capabilities { .. } => "capabilities",
             Self::KernelTooOld { .. } => "kernel_too_old",
             Self::UplinkCount { .. } => "uplink_count",
+            Self::UplinkTwice { .. } => "uplink_twice",
             Self::NoInterface { .. } => "no_interface",
             Self::ForeignProgram { .. } => "foreign_program",
             Self::NotALink { .. } => "not_a_link",
@@ -289,14 +312,16 @@ impl Error {
             Self::System { .. } => "system",
             Self::Object { .. } => "object",
             Self::NoProgram { .. } => "no_program",
+            Self::NoMap { .. } => "no_map",
             Self::ProgramRefused { .. } => "program_refused",
             Self::Program { .. } => "program",
             Self::SelfTest { .. } => "self_test",
             Self::Map { .. } => "map",
             Self::Batch { .. } => "batch",
+            Self::Delete { .. } => "delete",
+            Self::PodPort { .. } => "pod_port",
             Self::Link { .. } => "link",
             Self::Pin { .. } => "pin",
-            Self::OutOfRange { .. } => "out_of_range",
             Self::NoProbe { .. } => "no_probe",
             Self::Netlink(_) => "netlink",
         }

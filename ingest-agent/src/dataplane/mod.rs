@@ -1,27 +1,52 @@
 //! The kernel side, as seen from the agent: loading and attaching the programs, writing and reading their maps.
 //!
 //! Owns everything that touches aya, bpffs and `unsafe`. It knows no cluster, no file format and no policy: it does
-//! what [`Op`]s say and reports what it finds.
+//! what [`Op`](crate::reconcile::Op)s say and reports what it finds.
 //! * [`Lock`] → [`Dataplane::load`] → [`Dataplane::apply`] → [`Dataplane::attach`]: the running agent's way.
 //! * [`Reader`]: the CLI's and the metrics' way, from pins alone, whether an agent runs or not.
 //! * [`explain`], [`unload`].
 //!
 //! Everything outlives the process: maps and links are pinned, and the next agent adopts them.
 
+mod apply;
+mod checks;
 mod error;
+mod events;
+mod explain;
+mod kernel_log;
+mod links;
+mod load;
+mod lock;
+mod maps;
+mod object;
+mod observe;
+mod packet;
+mod pins;
+mod probe;
+mod raw;
+mod reader;
+mod sweep;
+mod unload;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use ingest_common::{
-    abi,
-    reason::{DropReason, PassReason},
-};
+use aya::Ebpf;
+use ingest_common::abi;
+use nix::time::{ClockId, clock_gettime};
 
-pub use self::error::Error;
-use crate::reconcile::{Observed, Op};
+pub use self::{
+    error::Error,
+    events::EventReader,
+    explain::explain,
+    lock::Lock,
+    probe::ProbeTicket,
+    reader::{BackendView, LinkView, Reader, ServiceView},
+    sweep::SweepReport,
+    unload::unload,
+};
 
 /// Where pins are by default.
 pub const PIN_ROOT: &str = "/sys/fs/bpf/ingest";
@@ -35,7 +60,7 @@ pub struct Options {
     pub uplinks: Vec<String>,
     /// Which XDP hook.
     pub xdp_mode: XdpChoice,
-    /// Logging of the kernel programs; `None`: compiled out by the verifier.
+    /// Logging of the kernel programs; `None`: the verifier removes it.
     pub kernel_log: Option<LogLevel>,
     /// Entries of `FLOWS` and `RETURNS`, where they are not pinned yet.
     pub max_flows: u32,
@@ -70,6 +95,22 @@ impl XdpHook {
             Self::Generic => "generic",
         }
     }
+
+    /// The hook for its form in [`abi::Uplink::xdp_mode`].
+    pub fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            1 => Some(Self::Native),
+            2 => Some(Self::Generic),
+            _ => None,
+        }
+    }
+
+    fn to_u8(self) -> u8 {
+        match self {
+            Self::Native => 1,
+            Self::Generic => 2,
+        }
+    }
 }
 
 /// How much the kernel programs log (slow paths only).
@@ -95,7 +136,9 @@ pub struct UplinkState {
     pub name: String,
     /// Interface index.
     pub ifindex: u32,
-    /// The hook; `None` before [`Dataplane::attach`].
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// The hook. Before [`Dataplane::attach`], that of an earlier agent's link, or `None`.
     pub xdp: Option<XdpHook>,
     /// Whether it is a veth: frames with partial checksums may come.
     pub is_veth: bool,
@@ -103,47 +146,32 @@ pub struct UplinkState {
     pub adopted: bool,
 }
 
-/// Held by the one agent of a pin root.
-#[derive(Debug)]
-pub struct Lock {
-    pin_root: PathBuf,
-}
-
-impl Lock {
-    /// Takes the lock: mounts a BPF filesystem on `/sys/fs/bpf` if none is there, makes `pin_root`.
-    pub fn acquire(pin_root: &Path) -> Result<Self, Error> {
-        unimplemented!("{}", pin_root.display())
-    }
-
-    /// Whether an agent holds it.
-    pub fn is_held(pin_root: &Path) -> bool {
-        unimplemented!("{}", pin_root.display())
-    }
-
-    /// What it guards.
-    pub fn pin_root(&self) -> &Path {
-        &self.pin_root
-    }
-}
-
 /// The loaded programs and their maps. Dropping it leaves traffic running.
 #[derive(Debug)]
 pub struct Dataplane {
+    /// The programs; the maps are taken out of it.
+    ebpf: Ebpf,
+    maps: maps::Maps,
+    /// Until [`Self::events`] gives it away: a ring has one reader.
+    events: Option<events::Ring>,
+    pins: pins::Pins,
+    xdp_mode: XdpChoice,
     uplinks: Vec<UplinkState>,
+    max_flows: u32,
+    /// Interfaces with `tc_pod` of this agent.
+    pod_ports: BTreeSet<u32>,
+    pod_ports_adopted: bool,
+    /// What this agent has built each pool's table from.
+    tables: HashMap<u16, Vec<u16>>,
+    /// Slots that were gone before the last sweep, and that it found no flow on.
+    idle_gone: Vec<u16>,
+    /// Of the last probe.
+    sequence: u16,
+    /// Ends with the dataplane.
+    _kernel_log: Option<kernel_log::KernelLog>,
 }
 
 impl Dataplane {
-    /// Checks the preconditions and the pins, loads maps (adopting pinned ones) and programs, runs the self-test.
-    /// Nothing is attached yet. Takes about 100 ms, blocking.
-    pub async fn load(options: &Options, lock: &Lock) -> Result<Self, Error> {
-        unimplemented!("{options:?} {lock:?}")
-    }
-
-    /// Puts the programs on the uplinks, or swaps them into the links of an earlier agent.
-    pub fn attach(&mut self) -> Result<(), Error> {
-        unimplemented!()
-    }
-
     /// The uplinks, in configured order.
     pub fn uplinks(&self) -> &[UplinkState] {
         &self.uplinks
@@ -151,217 +179,51 @@ impl Dataplane {
 
     /// Entries of `FLOWS`, which an adopted map decides rather than the options.
     pub fn max_flows(&self) -> u32 {
-        unimplemented!()
-    }
-
-    /// Makes `tc_pod` run at the ingress of exactly these interfaces. One that vanished meanwhile is skipped.
-    pub fn set_pod_ports(&mut self, ifindexes: &BTreeSet<u32>) -> Result<(), Error> {
-        unimplemented!("{ifindexes:?}")
-    }
-
-    /// Reads what the maps hold (about 2 ms: batched).
-    pub fn observe(&mut self) -> Result<Observed, Error> {
-        unimplemented!()
-    }
-
-    /// Does `ops` in order; stops at the first that fails.
-    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
-        unimplemented!("{ops:?}")
+        self.max_flows
     }
 
     /// Writes `CONFIG`.
     pub fn set_config(&mut self, config: &abi::Config) -> Result<(), Error> {
-        unimplemented!("{config:?}")
+        self.maps.config.set(0, config)
     }
 
     /// Writes `NODE`: who runs, on which uplinks, and since when the desired state is in the maps
     /// (`ready_unix_ns`, 0: not yet).
     pub fn set_node(&mut self, ready_unix_ns: u64) -> Result<(), Error> {
-        unimplemented!("{ready_unix_ns}")
-    }
-
-    /// The reader of `EVENTS`; needs a tokio runtime. There is one: a second call gives `None`.
-    pub fn events(&mut self) -> Result<Option<EventReader>, Error> {
-        unimplemented!()
-    }
-
-    /// Sends one echo request into the backend of `slot` by `mode` (`Redirect` or `Peer`), as the packet path would.
-    /// Its `POD_PORTS` entry and `tc_pod` on its pod port must be there, and [`Self::attach`] done.
-    pub fn send_probe(&mut self, slot: u16, mode: abi::DeliveryMode) -> Result<ProbeTicket, Error> {
-        unimplemented!("{slot} {mode:?}")
-    }
-
-    /// Whether the pod has answered the probe.
-    pub fn probe_answered(&self, ticket: &ProbeTicket) -> Result<bool, Error> {
-        unimplemented!("{ticket:?}")
-    }
-
-    /// Forgets flows that are over and counts the others. `now_ns`: [`now_ns`].
-    pub fn sweep(&mut self, now_ns: u64) -> Result<SweepReport, Error> {
-        unimplemented!("{now_ns}")
+        let mut node = abi::Node {
+            ready_unix_ns,
+            agent_pid: std::process::id(),
+            schema: abi::SCHEMA_VERSION,
+            agent_version: padded(env!("CARGO_PKG_VERSION")),
+            ..Default::default()
+        };
+        for (entry, uplink) in node.uplinks.iter_mut().zip(&self.uplinks) {
+            *entry = abi::Uplink {
+                ifindex: uplink.ifindex,
+                xdp_mode: uplink.xdp.map_or(0, XdpHook::to_u8),
+                is_veth: uplink.is_veth.into(),
+                name: padded(&uplink.name),
+                ..Default::default()
+            };
+        }
+        self.maps.node.set(0, &node)
     }
 }
 
-/// A probe under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeTicket {
-    /// The backend's slot.
-    pub slot: u16,
-    /// The echo's sequence number.
-    pub sequence: u16,
-    /// When it was sent ([`now_ns`]).
-    pub sent_ns: u64,
-}
-
-/// What [`Dataplane::sweep`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SweepReport {
-    /// Flows forgotten.
-    pub removed: usize,
-    /// Flows kept, all states.
-    pub kept: usize,
-    /// Established flows by service id.
-    pub by_service: HashMap<u16, u32>,
-    /// Established flows by slot (and of the slot's present incarnation).
-    pub by_slot: HashMap<u16, u32>,
-}
-
-/// Reads `EVENTS`.
-#[derive(Debug)]
-pub struct EventReader {}
-
-impl EventReader {
-    /// Waits for the next event. Cancel-safe.
-    pub async fn next(&mut self) -> Result<abi::Event, Error> {
-        unimplemented!()
-    }
-}
-
-/// Read access by pins, and the few writes of the CLI. Needs no agent and loads no program.
-#[derive(Debug)]
-pub struct Reader {}
-
-/// A row of `SERVICES`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServiceView {
-    /// VIP, port, protocol.
-    pub key: abi::ServiceKey,
-    /// Id, pool, flags.
-    pub service: abi::Service,
-    /// `namespace/name`.
-    pub name: String,
-    /// Its counters, summed over CPUs.
-    pub traffic: abi::Traffic,
-}
-
-/// A slot that is not free.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BackendView {
-    /// Index in `BACKENDS`.
-    pub slot: u16,
-    /// The entry.
-    pub backend: abi::Backend,
-    /// What the kernel saw of it.
-    pub health: abi::Health,
-    /// `namespace/name` of the pod.
-    pub name: String,
-    /// Its counters, summed over CPUs.
-    pub traffic: abi::Traffic,
-}
-
-/// A pinned link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkView {
-    /// The interface's name as in the pin path; for pod ports its index.
-    pub interface: String,
-    /// `xdp`, `tc_in`, `tc_out` or `tc_pod`.
-    pub hook: String,
-    /// Kernel's id of the link.
-    pub link_id: u32,
-    /// Kernel's id of the program in it.
-    pub program_id: u32,
-}
-
-impl Reader {
-    /// Opens the pins. [`Error::NotLoaded`] where there are none.
-    pub fn open(pin_root: &Path) -> Result<Self, Error> {
-        unimplemented!("{}", pin_root.display())
-    }
-
-    /// What the last agent said of itself.
-    pub fn node(&self) -> Result<abi::Node, Error> {
-        unimplemented!()
-    }
-
-    /// The packet path's settings.
-    pub fn config(&self) -> Result<abi::Config, Error> {
-        unimplemented!()
-    }
-
-    /// Services without the marks of VIP addresses, sorted by name, then key.
-    pub fn services(&self) -> Result<Vec<ServiceView>, Error> {
-        unimplemented!()
-    }
-
-    /// Slots that are not free, by slot.
-    pub fn backends(&self) -> Result<Vec<BackendView>, Error> {
-        unimplemented!()
-    }
-
-    /// All flows, unsorted. Under traffic one that comes or goes meanwhile may be missing or twice.
-    pub fn flows(&self) -> Result<Vec<(abi::FlowKey, abi::Flow)>, Error> {
-        unimplemented!()
-    }
-
-    /// Entries that `FLOWS` can hold.
-    pub fn max_flows(&self) -> u32 {
-        unimplemented!()
-    }
-
-    /// Handshakes under way (entries of `HANDSHAKES`, stale ones included).
-    pub fn handshakes(&self) -> Result<usize, Error> {
-        unimplemented!()
-    }
-
-    /// Dropped packets by reason, every reason.
-    pub fn drops(&self) -> Result<Vec<(DropReason, u64)>, Error> {
-        unimplemented!()
-    }
-
-    /// Passed packets to VIPs by reason, every reason.
-    pub fn passes(&self) -> Result<Vec<(PassReason, u64)>, Error> {
-        unimplemented!()
-    }
-
-    /// The pinned links.
-    pub fn links(&self) -> Result<Vec<LinkView>, Error> {
-        unimplemented!()
-    }
-
-    /// No new sessions for the backend of `slot`; its sessions end between `deadline_ns` ([`now_ns`]; 0: never) and
-    /// `window_ns` later.
-    pub fn drain(&self, slot: u16, deadline_ns: u64, window_ns: u64) -> Result<(), Error> {
-        unimplemented!("{slot} {deadline_ns} {window_ns}")
-    }
-
-    /// Takes back [`Self::drain`].
-    pub fn undrain(&self, slot: u16) -> Result<(), Error> {
-        unimplemented!("{slot}")
-    }
-}
-
-/// Runs the XDP program dry on `frame`: what it decided, and the frame as it would go on.
-pub fn explain(pin_root: &Path, frame: &[u8]) -> Result<(abi::Explain, Vec<u8>), Error> {
-    unimplemented!("{} {frame:?}", pin_root.display())
-}
-
-/// Detaches everything and removes all pins, of every schema version. Gives a line for each thing removed.
-/// Refuses while an agent holds the lock.
-pub fn unload(pin_root: &Path) -> Result<Vec<String>, Error> {
-    unimplemented!("{}", pin_root.display())
+/// The first bytes of `text`, and zeros.
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes
+        .iter_mut()
+        .zip(text.bytes())
+        .for_each(|(to, from)| *to = from);
+    bytes
 }
 
 /// The clock of all times in the maps: `CLOCK_MONOTONIC`.
 pub fn now_ns() -> u64 {
-    unimplemented!()
+    // The clock exists on every Linux, so it cannot fail; 0 would read as "never".
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(|time| u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
 }

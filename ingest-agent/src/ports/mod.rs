@@ -41,12 +41,14 @@ pub struct PortWatcher {
 
 impl PortWatcher {
     /// Starts to look up `addresses` and to follow links, routes and neighbours in the calling thread's network
-    /// namespace. `partial_checksums` goes into every [`PodPort`]: whether an uplink is a veth.
+    /// namespace. `uplinks` are never pod ports, whatever they are; `partial_checksums` goes into every [`PodPort`]:
+    /// whether one of them is a veth.
     pub fn spawn(
         addresses: watch::Receiver<BTreeSet<IpAddr>>,
+        uplinks: Vec<u32>,
         partial_checksums: bool,
     ) -> Result<Self, Error> {
-        unimplemented!("{addresses:?} {partial_checksums}")
+        unimplemented!("{addresses:?} {uplinks:?} {partial_checksums}")
     }
 }
 
@@ -65,8 +67,17 @@ pub struct LinkInfo {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
-    /// Id of the XDP program on it, any hook.
-    pub xdp_program: Option<u32>,
+    /// The XDP program on it.
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// The kernel's id of the program.
+    pub program: u32,
+    /// In generic mode rather than in the driver.
+    pub generic: bool,
 }
 
 impl LinkInfo {

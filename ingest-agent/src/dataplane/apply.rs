@@ -1,0 +1,225 @@
+//! Does the planner's [`Op`]s. Within one, what refers comes after what it refers to; on removal the other way.
+
+use ingest_common::abi;
+use ipnet::IpNet;
+
+use super::{Dataplane, Error};
+use crate::reconcile::Op;
+
+impl Dataplane {
+    /// Does `ops` in order; stops at the first that fails.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
+        ops.iter().try_for_each(|op| self.apply_one(op))
+    }
+
+    fn apply_one(&mut self, op: &Op) -> Result<(), Error> {
+        match op {
+            Op::SetBackend {
+                slot,
+                backend,
+                name,
+                fresh,
+            } => self.set_backend(*slot, backend, name, *fresh),
+            Op::FreeBackend { slot } => self.free_backend(*slot),
+            Op::SetTable { pool, slots, table } => {
+                self.maps.tables.set((*pool).into(), table)?;
+                self.tables.insert(*pool, slots.clone());
+                Ok(())
+            }
+            Op::RemoveTable { pool } => {
+                self.tables.remove(pool);
+                self.maps.tables.remove((*pool).into()).map(drop)
+            }
+            Op::SetService {
+                key,
+                service,
+                name,
+                fresh,
+            } => self.set_service(key, service, name, *fresh),
+            Op::MarkVip { key } => {
+                let mark = abi::Service {
+                    flags: abi::SERVICE_VIP_MARK,
+                    ..Default::default()
+                };
+                self.maps.services.insert(key, &mark)
+            }
+            Op::RemoveService { key } => self.remove_service(key),
+            Op::AddSource { service, range } => {
+                let (prefix, key) = source_key(*service, range);
+                self.maps.sources.insert(prefix, key)
+            }
+            Op::RemoveSource { service, range } => {
+                let (prefix, key) = source_key(*service, range);
+                self.maps.sources.remove(prefix, key).map(drop)
+            }
+        }
+    }
+
+    fn set_backend(
+        &mut self,
+        slot: u16,
+        backend: &abi::Backend,
+        name: &str,
+        fresh: bool,
+    ) -> Result<(), Error> {
+        let index = u32::from(slot);
+        let before = self.maps.backends.get(index)?;
+        let endpoint = endpoint_key(backend);
+        if endpoint_key(&before) != endpoint {
+            self.remove_endpoint(slot, &before)?;
+        }
+        if fresh {
+            self.maps.health.set(index, &abi::Health::default())?;
+            self.maps
+                .backend_stats
+                .fill(index, abi::Traffic::default())?;
+        }
+        self.maps.backend_names.set(index, &abi::Name::new(name))?;
+        // A port that vanished since the plan was made leaves no entry: the watcher reports it next.
+        if backend.ifindex == 0 || !self.maps.pod_ports.set(index, backend.ifindex)? {
+            self.maps.pod_ports.remove(index)?;
+        }
+        self.maps.backends.set(index, backend)?;
+        // A backend that is gone may have a successor at the same address, whose endpoint this is then.
+        if abi::BackendState::from_u8(backend.state) != abi::BackendState::Gone {
+            self.maps
+                .endpoints
+                .insert(&endpoint, &abi::Endpoint { slot: index })?;
+        }
+        Ok(())
+    }
+
+    fn free_backend(&mut self, slot: u16) -> Result<(), Error> {
+        let index = u32::from(slot);
+        let before = self.maps.backends.get(index)?;
+        let free = abi::Backend {
+            incarnation: before.incarnation,
+            ..Default::default()
+        };
+        self.maps.backends.set(index, &free)?;
+        self.maps.pod_ports.remove(index)?;
+        self.remove_endpoint(slot, &before)?;
+        self.idle_gone.retain(|idle| *idle != slot);
+        self.maps.backend_names.set(index, &abi::Name::default())
+    }
+
+    /// Removes the endpoint of `backend`, unless another slot has it by now.
+    fn remove_endpoint(&mut self, slot: u16, backend: &abi::Backend) -> Result<(), Error> {
+        let key = endpoint_key(backend);
+        match self.maps.endpoints.get(&key)? {
+            Some(found) if found.slot == u32::from(slot) => {
+                self.maps.endpoints.remove(&key).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn set_service(
+        &mut self,
+        key: &abi::ServiceKey,
+        service: &abi::Service,
+        name: &str,
+        fresh: bool,
+    ) -> Result<(), Error> {
+        let id = u32::from(service.id);
+        if fresh {
+            self.maps.service_stats.fill(id, abi::Traffic::default())?;
+        }
+        let vip = abi::Vip {
+            address: key.address,
+            port: key.port,
+            protocol: key.protocol,
+            in_use: 1,
+            pool: service.pool,
+            ..Default::default()
+        };
+        self.maps.vips.set(id, &vip)?;
+        self.maps.service_names.set(id, &abi::Name::new(name))?;
+        self.maps.services.insert(key, service)
+    }
+
+    fn remove_service(&mut self, key: &abi::ServiceKey) -> Result<(), Error> {
+        let Some(service) = self.maps.services.get(key)? else {
+            return Ok(());
+        };
+        self.maps.services.remove(key)?;
+        let id = u32::from(service.id);
+        let vip = self.maps.vips.get(id)?;
+        // A mark has no id of its own, and an id may have gone to another key already.
+        let owned = (vip.address, vip.port, vip.protocol) == (key.address, key.port, key.protocol);
+        if service.flags & abi::SERVICE_VIP_MARK == 0 && owned {
+            self.maps.vips.set(id, &abi::Vip::default())?;
+            self.maps.service_names.set(id, &abi::Name::default())?;
+        }
+        Ok(())
+    }
+}
+
+fn endpoint_key(backend: &abi::Backend) -> abi::EndpointKey {
+    abi::EndpointKey::new(backend.address, backend.port, backend.protocol)
+}
+
+/// Bits of a `SOURCES` key before the address: the service id, always matched.
+const SERVICE_BITS: u32 = 32;
+/// Bits before an IPv4 address in its mapped form.
+const MAPPED_BITS: u32 = 96;
+
+/// The prefix length and data of a source range's key.
+fn source_key(service: u16, range: &IpNet) -> (u32, abi::SourceKey) {
+    let (bits, address) = match range {
+        IpNet::V4(net) => (
+            MAPPED_BITS + u32::from(net.prefix_len()),
+            abi::v4_mapped(net.network().octets()),
+        ),
+        IpNet::V6(net) => (net.prefix_len().into(), net.network().octets()),
+    };
+    (
+        SERVICE_BITS + bits,
+        abi::SourceKey {
+            service: service.into(),
+            address,
+        },
+    )
+}
+
+/// The reverse of [`source_key`]; `None` for a key that it never makes.
+pub(super) fn source_range(prefix: u32, key: &abi::SourceKey) -> Option<(u16, IpNet)> {
+    let bits = prefix.checked_sub(SERVICE_BITS)?;
+    let service = u16::try_from(key.service).ok()?;
+    let range = match abi::as_v4(&key.address) {
+        Some(address) if bits >= MAPPED_BITS => {
+            IpNet::new(address.into(), u8::try_from(bits - MAPPED_BITS).ok()?).ok()?
+        }
+        _ => IpNet::new(key.address.into(), u8::try_from(bits).ok()?).ok()?,
+    };
+    Some((service, range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_ranges_survive_the_way_into_the_map_and_back() {
+        for text in [
+            "0.0.0.0/0",
+            "10.1.0.0/16",
+            "192.0.2.7/32",
+            "::/0",
+            "2001:db8::/32",
+            "::1/128",
+        ] {
+            let range: IpNet = text.parse().unwrap();
+            let (prefix, key) = source_key(513, &range);
+            assert_eq!(source_range(prefix, &key), Some((513, range)), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_bits_of_a_range_do_not_get_into_the_key() {
+        let range: IpNet = "10.1.2.3/8".parse().unwrap();
+        let (prefix, key) = source_key(1, &range);
+        assert_eq!(prefix, 32 + 96 + 8);
+        assert_eq!(abi::as_v4(&key.address), Some([10, 0, 0, 0]));
+    }
+}

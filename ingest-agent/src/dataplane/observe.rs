@@ -1,0 +1,65 @@
+//! Reads what the maps hold, for the planner.
+
+use std::collections::BTreeSet;
+
+use ingest_common::abi;
+
+use super::{Dataplane, Error, apply::source_range};
+use crate::reconcile::Observed;
+
+impl Dataplane {
+    /// Reads what the maps hold (about 2 ms: batched). Which slots are idle is as of the last [`Self::sweep`].
+    pub fn observe(&mut self) -> Result<Observed, Error> {
+        let maps = &self.maps;
+        let mut seen = Observed {
+            tables: self.tables.clone(),
+            ..Observed::default()
+        };
+        maps.services.for_each(|key, service| {
+            seen.services.insert(*key, *service);
+        })?;
+        maps.vips.for_each(|id, vip| {
+            if vip.in_use != 0 {
+                seen.vips.insert(id as u16, *vip);
+            }
+        })?;
+        maps.service_names.for_each(|id, name| {
+            if seen.vips.contains_key(&(id as u16)) {
+                seen.service_names
+                    .insert(id as u16, name.as_str().to_owned());
+            }
+        })?;
+        let mut gone = BTreeSet::new();
+        maps.backends.for_each(|slot, backend| {
+            let slot = slot as u16;
+            let state = abi::BackendState::from_u8(backend.state);
+            if state != abi::BackendState::Free || backend.incarnation > 0 {
+                seen.backends.insert(slot, *backend);
+            }
+            if state == abi::BackendState::Gone {
+                gone.insert(slot);
+            }
+        })?;
+        maps.backend_names.for_each(|slot, name| {
+            let slot = slot as u16;
+            let taken = seen.backends.get(&slot).is_some_and(|backend| {
+                abi::BackendState::from_u8(backend.state) != abi::BackendState::Free
+            });
+            if taken {
+                seen.backend_names.insert(slot, name.as_str().to_owned());
+            }
+        })?;
+        maps.endpoints.for_each(|key, endpoint| {
+            seen.endpoints.insert(*key, endpoint.slot as u16);
+        })?;
+        maps.sources
+            .for_each(|prefix, key| seen.sources.extend(source_range(prefix, &key)))?;
+        seen.idle_gone = self
+            .idle_gone
+            .iter()
+            .copied()
+            .filter(|slot| gone.contains(slot))
+            .collect();
+        Ok(seen)
+    }
+}

@@ -1,0 +1,199 @@
+//! The few bpf(2) commands that aya has no call for: batched reads, deletion from arrays of maps and device maps,
+//! what a link is attached to; and waiting for a ring. Nothing else makes raw system calls.
+#![expect(unsafe_code, reason = "bpf(2) takes pointers")]
+
+use std::{
+    ffi::CString,
+    io,
+    mem::{MaybeUninit, size_of},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use aya::Pod;
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// An attribute block of zeros, as the kernel wants unused fields.
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: a union of plain integers and arrays of them; all zeros is a valid value of each.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// `bpf(2)`. The pointers in `attr` must be valid for what `command` does with them.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` lives through the call and its size is given; the caller vouches for the pointers in it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// The file descriptor as bpf(2) takes it. Descriptors are never negative.
+fn raw(fd: &impl AsFd) -> u32 {
+    fd.as_fd().as_raw_fd().unsigned_abs()
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer as u64
+}
+
+/// How many entries one call copies: 1 MiB of flows.
+const BATCH: usize = 4096;
+
+/// Calls `visit` on every entry of an array, hash, LRU or LPM map, thousands per system call. An entry that comes or
+/// goes meanwhile may be missed or, in an LPM map, seen twice.
+///
+/// # Minimum kernel version
+/// 5.6 (`BPF_MAP_LOOKUP_BATCH`).
+pub(super) fn for_each<K: Pod, V: Pod>(
+    map: &impl AsFd,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut size = BATCH;
+    let mut keys: Vec<MaybeUninit<K>> = Vec::new();
+    let mut values: Vec<MaybeUninit<V>> = Vec::new();
+    // The position between calls: a bucket number, or a key, in the kernel's own form.
+    let token_words = size_of::<K>()
+        .max(size_of::<u32>())
+        .div_ceil(size_of::<u64>());
+    let mut token = vec![0_u64; token_words];
+    let mut next = vec![0_u64; token_words];
+    let mut first = true;
+    loop {
+        keys.resize(size, MaybeUninit::uninit());
+        values.resize(size, MaybeUninit::uninit());
+        let mut attr = zeroed_attr();
+        attr.batch.in_batch = if first { 0 } else { address(token.as_ptr()) };
+        attr.batch.out_batch = address(next.as_mut_ptr());
+        attr.batch.keys = address(keys.as_mut_ptr());
+        attr.batch.values = address(values.as_mut_ptr());
+        attr.batch.count = size as u32;
+        attr.batch.map_fd = raw(map);
+        // SAFETY: both buffers hold `size` entries of the map's key and value sizes (the typed maps this is called
+        // with checked them), the tokens are as large as a key; all live through the call.
+        let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+        // SAFETY: `batch` is the member the kernel wrote.
+        let count = unsafe { attr.batch.count } as usize;
+        let last = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            // One bucket of a hash map holds more than fits: ask again with room.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                size *= 2;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            // SAFETY: the kernel has written the first `count` entries, and every bit pattern is valid for `Pod`.
+            visit(unsafe { key.assume_init_ref() }, unsafe {
+                value.assume_init_ref()
+            });
+        }
+        if last {
+            return Ok(());
+        }
+        first = false;
+        std::mem::swap(&mut token, &mut next);
+    }
+}
+
+/// The value in `bytes`, if that is exactly its size.
+pub(super) fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() != size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the length is checked, the read is unaligned, and every bit pattern is valid for `Pod`.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Waits for a ring buffer to have something. Needs a tokio runtime. `ring` must keep one descriptor open for as long
+/// as it lives, which its owner vouches for by [`AsFd`].
+pub(super) fn readable<T: AsFd + AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the descriptor is owned by `ring`, which lives in the `AsyncFd` and never exchanges it.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Deletes an element; `false` if there was none.
+pub(super) fn delete<K: Pod>(map: &impl AsFd, key: &K) -> io::Result<bool> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = raw(map);
+    attr.__bindgen_anon_2.key = address(std::ptr::from_ref(key));
+    // SAFETY: `key` lives through the call and has the map's key size.
+    match unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens what is pinned at `path`.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = address(name.as_ptr());
+    // SAFETY: `name` is a NUL-terminated string that lives through the call.
+    let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attachment {
+    /// Id of the link.
+    pub(super) link_id: u32,
+    /// Id of the program in it.
+    pub(super) program_id: u32,
+    /// Index of the interface; 0: it is gone.
+    pub(super) ifindex: u32,
+}
+
+/// Asks the kernel about an XDP or tcx link. Other kinds have interface index 0.
+pub(super) fn attachment(link: &impl AsFd) -> io::Result<Attachment> {
+    // SAFETY: integers and unions of them; all zeros is valid.
+    let mut info: bpf_link_info = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = raw(link);
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    attr.info.info = address(std::ptr::from_mut(&mut info));
+    // SAFETY: `info` lives through the call and its size is given.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    let ifindex = if info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        // SAFETY: the member that belongs to the type, of plain integers.
+        unsafe { info.__bindgen_anon_1.xdp.ifindex }
+    } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+        // SAFETY: as above.
+        unsafe { info.__bindgen_anon_1.tcx.ifindex }
+    } else {
+        0
+    };
+    Ok(Attachment {
+        link_id: info.id,
+        program_id: info.prog_id,
+        ifindex,
+    })
+}
+
+/// Detaches a link at once. Removing its pin alone would do so some milliseconds later, from a kernel worker.
+pub(super) fn detach(link: &impl AsFd) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.link_detach.link_fd = raw(link);
+    // SAFETY: no pointers in it.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr) }.map(drop)
+}
