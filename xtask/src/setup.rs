@@ -130,7 +130,8 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     }
     let mut install = as_root("apt-get")?;
     install
-        .args(["install", "--yes", "--no-install-recommends"])
+        // Nothing of the user's gives way: Debian's rustc conflicts with Debian's rustup, say.
+        .args(["install", "-qq", "--no-install-recommends", "--no-remove"])
         .args(packages);
     install.env("DEBIAN_FRONTEND", "noninteractive");
     if run_command(&mut install).is_ok() {
@@ -142,10 +143,10 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
 }
 
 fn apt_update() -> Result<()> {
-    run_command(as_root("apt-get")?.arg("update"))
+    run_command(as_root("apt-get")?.args(["update", "-qq"]))
 }
 
-/// The version that apt would install.
+/// The version that apt would install, as far as its lists know.
 pub(crate) fn apt_candidate(package: &str) -> Option<String> {
     let policy = output(
         Command::new("apt-cache")

@@ -49,6 +49,13 @@ impl Toolchain {
         command
     }
 
+    /// Whether the sources of `core` belong to it.
+    fn has_source(&self) -> bool {
+        self.sysroot
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
+            .is_file()
+    }
+
     /// Whether clippy belongs to it.
     pub(crate) fn has_clippy(&self) -> bool {
         self.sysroot.join("bin/cargo-clippy").is_file()
@@ -62,41 +69,37 @@ pub(crate) fn find_toolchain() -> Result<Toolchain> {
     )
 }
 
-/// The first usable of: a nightly, any other rustup toolchain, Debian's rustc.
+/// The first usable of: a nightly, stable, any other rustup toolchain, Debian's rustc.
 pub(crate) fn detect() -> Option<Toolchain> {
-    let (nightly, other): (Vec<_>, Vec<_>) = rustup_toolchains()
+    let rustup = rustup_toolchains()
         .into_iter()
-        .partition(|(name, _)| name.starts_with("nightly"));
-    let rustup = nightly
-        .into_iter()
-        .chain(other)
         .map(|(_, sysroot)| sysroot.join("bin/rustc"));
-    rustup
-        .chain([PathBuf::from("/usr/bin/rustc")])
-        .find_map(|rustc| usable(&rustc))
+    let mut rustc = rustup.chain([PathBuf::from("/usr/bin/rustc")]);
+    rustc.find_map(|rustc| inspect(&rustc).filter(Toolchain::has_source))
 }
 
 /// Makes a toolchain usable by the least that does it.
 pub(crate) fn install() -> Result<Toolchain> {
     let rustup = find("rustup");
-    let names = rustup_toolchains();
-    let add_source = |name: &str| -> Option<Toolchain> {
-        let mut command = Command::new(rustup.as_ref()?);
-        command.args(["component", "add", "rust-src", "--toolchain", name]);
-        attempt(&mut command).then(detect)?
-    };
-    let nightly = names.iter().find(|(name, _)| name.starts_with("nightly"));
-    if let Some(toolchain) = nightly.and_then(|(name, _)| add_source(name)) {
-        return Ok(toolchain);
+    if let Some(rustup) = &rustup {
+        for (name, sysroot) in rustup_toolchains() {
+            let mut add = Command::new(rustup);
+            add.args(["component", "add", "rust-src", "--toolchain", &name]);
+            // Sources of a compiler that will not do are of no use.
+            if inspect(&sysroot.join("bin/rustc")).is_some()
+                && attempt(&mut add)
+                && let Some(toolchain) = detect()
+            {
+                return Ok(toolchain);
+            }
+        }
     }
     if debian_rustc_is_new_enough()
-        && setup::apt_install(&["rustc-web", "rust-web-src"]).is_ok()
+        && setup::apt_install(&["rustc-web", "rust-web-src"])
+            .inspect_err(|error| eprintln!("  {error:#}; trying the next way"))
+            .is_ok()
         && let Some(toolchain) = detect()
     {
-        return Ok(toolchain);
-    }
-    let stable = names.iter().find(|(name, _)| name.starts_with("stable"));
-    if let Some(toolchain) = stable.and_then(|(name, _)| add_source(name)) {
         return Ok(toolchain);
     }
     if let Some(rustup) = &rustup {
@@ -141,23 +144,28 @@ fn rustup_toolchains() -> Vec<(String, PathBuf)> {
             )
         })
         .collect();
-    // "nightly" before "nightly-2025-01-01", "stable" after the numbered ones it may equal.
-    found.sort_by_key(|(name, _)| (!name.starts_with("stable"), name.len()));
+    // A nightly first: where there is one, it is there for such things. "nightly" before "nightly-2026-01-01".
+    let rank = |name: &str| {
+        ["nightly", "stable"]
+            .iter()
+            .position(|kind| name.starts_with(kind))
+            .unwrap_or(2)
+    };
+    found.sort_by_key(|(name, _)| (rank(name), name.len()));
     found
 }
 
-/// The toolchain of `rustc`, where it can build the kernel programs.
-fn usable(rustc: &Path) -> Option<Toolchain> {
+/// The toolchain of `rustc`, where its version will do.
+fn inspect(rustc: &Path) -> Option<Toolchain> {
     if !rustc.is_file() {
         return None;
     }
     let sysroot = PathBuf::from(output(Command::new(rustc).args(["--print", "sysroot"]))?.trim());
-    let core = sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml");
     let verbose = output(Command::new(rustc).arg("-vV"))?;
     let release = field(&verbose, "release")?;
     let llvm = major(field(&verbose, "LLVM version")?)?;
-    let minor = release.split('.').nth(1)?.parse().ok()?;
-    let fits = core.is_file() && OLDEST_MINOR <= minor && llvm <= NEWEST_LLVM;
+    let minor: u32 = release.split('.').nth(1)?.parse().ok()?;
+    let fits = minor >= OLDEST_MINOR && llvm <= NEWEST_LLVM;
     fits.then(|| Toolchain {
         rustc: rustc.to_path_buf(),
         version: format!("rustc {release}, LLVM {llvm}"),
