@@ -42,6 +42,7 @@ pub use self::{
     events::EventReader,
     explain::explain,
     lock::Lock,
+    packet::client_frame,
     probe::ProbeTicket,
     reader::{BackendView, LinkView, Reader, ServiceView},
     sweep::SweepReport,

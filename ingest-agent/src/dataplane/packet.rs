@@ -1,6 +1,6 @@
 //! Frames that the agent itself makes: echo requests of probes, and the frame of the self-test.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ingest_common::abi;
@@ -78,6 +78,40 @@ pub(super) fn nobodys_datagram() -> Bytes {
         abi::UDP,
         &datagram,
     )
+}
+
+/// A UDP datagram as a client's packet arrives at an uplink; both addresses are of one family.
+pub fn client_frame(client: SocketAddr, vip: SocketAddr, payload: &[u8]) -> Bytes {
+    let mut datagram = BytesMut::with_capacity(8 + payload.len());
+    datagram.put_u16(client.port());
+    datagram.put_u16(vip.port());
+    datagram.put_u16(8 + payload.len() as u16);
+    datagram.put_u16(0);
+    datagram.put_slice(payload);
+    let (source, destination) = (client.ip(), vip.ip());
+    let pseudo = match source {
+        IpAddr::V4(_) => {
+            let addresses = [source, destination].map(|address| sum(&v6(address)));
+            // The mapped form's ones are no part of an IPv4 pseudo-header.
+            addresses.iter().map(|sum| sum - 0xffff).sum::<u32>()
+                + u32::from(abi::UDP)
+                + datagram.len() as u32
+        }
+        IpAddr::V6(_) => pseudo_header(source, destination, abi::UDP, datagram.len()),
+    };
+    // 0 would say "no checksum" (RFC 768).
+    let checksum = match checksum(pseudo, &datagram) {
+        0 => 0xffff,
+        other => other,
+    };
+    if let Some(field) = datagram.get_mut(6..8) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
+    let ends = Ends {
+        source: [2, 0, 0, 0, 0, 1],
+        destination: [2, 0, 0, 0, 0, 2],
+    };
+    frame(ends, source, destination, abi::UDP, &datagram)
 }
 
 /// Puts IP and Ethernet headers before `payload`. Addresses of two families never come here.
@@ -192,6 +226,25 @@ mod tests {
         let pseudo = pseudo_header(IpAddr::from(abi::PROBE_V6), pod, ICMPV6, 8);
         assert_eq!(checksum(pseudo, &frame[54..62]), 0);
         assert_eq!(frame[58..62], [0x0f, 0xff, 0, 3]);
+    }
+
+    #[test]
+    fn a_clients_frame_checks_out_in_both_families() {
+        let frame = client_frame(
+            "198.51.100.7:40000".parse().unwrap(),
+            "203.0.113.10:9000".parse().unwrap(),
+            b"abc",
+        );
+        let mut pseudo = frame[26..34].to_vec();
+        pseudo.extend([0, abi::UDP, 0, 11]);
+        assert_eq!(checksum(sum(&pseudo), &frame[34..45]), 0);
+        assert_eq!(frame[34..38], [0x9c, 0x40, 0x23, 0x28]);
+
+        let (client, vip) = ("[2001:db8::7]:40000", "[2001:db8::10]:9000");
+        let frame = client_frame(client.parse().unwrap(), vip.parse().unwrap(), b"abcd");
+        let mut pseudo = frame[22..54].to_vec();
+        pseudo.extend([0, 0, 0, 12, 0, 0, 0, abi::UDP]);
+        assert_eq!(checksum(sum(&pseudo), &frame[54..66]), 0);
     }
 
     #[test]
