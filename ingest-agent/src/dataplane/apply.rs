@@ -35,7 +35,7 @@ impl Dataplane {
                 service,
                 name,
                 fresh,
-            } => self.set_service(key, service, name, *fresh),
+            } => self.set_service(key, *service, name, *fresh),
             Op::MarkVip { key } => {
                 let mark = abi::Service {
                     flags: abi::SERVICE_VIP_MARK,
@@ -117,7 +117,7 @@ impl Dataplane {
     fn set_service(
         &mut self,
         key: &abi::ServiceKey,
-        service: &abi::Service,
+        service: abi::Service,
         name: &str,
         fresh: bool,
     ) -> Result<(), Error> {
@@ -135,7 +135,7 @@ impl Dataplane {
         };
         self.maps.vips.set(id, &vip)?;
         self.maps.service_names.set(id, &abi::Name::new(name))?;
-        self.maps.services.insert(key, service)
+        self.maps.services.insert(key, &service)
     }
 
     fn remove_service(&mut self, key: &abi::ServiceKey) -> Result<(), Error> {

@@ -1,3 +1,5 @@
+use std::collections::{BTreeSet, HashMap};
+
 use aya::{Ebpf, TestRun, programs::TestRunOptions};
 use ingest_common::abi::{self, program};
 
@@ -60,9 +62,9 @@ impl Dataplane {
             xdp_mode: options.xdp_mode,
             uplinks,
             max_flows,
-            pod_ports: Default::default(),
+            pod_ports: BTreeSet::new(),
             pod_ports_adopted: false,
-            tables: Default::default(),
+            tables: HashMap::new(),
             idle_gone: Vec::new(),
             sequence: 0,
             _kernel_log: kernel_log,

@@ -225,6 +225,6 @@ fn padded<const N: usize>(text: &str) -> [u8; N] {
 pub fn now_ns() -> u64 {
     // The clock exists on every Linux, so it cannot fail; 0 would read as "never".
     clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(|time| u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
-        .unwrap_or(0)
+        .map(std::time::Duration::from)
+        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

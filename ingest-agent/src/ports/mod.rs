@@ -3,14 +3,23 @@
 //! Owns finding and watching each pod's host-side interface (its pod port) by route, neighbour and bridge FDB, and
 //! questions about interfaces. It decides no more than what is safe to start with; whether `redirect` works is
 //! proven by probes elsewhere. Never reads `/sys/class/net`: that shows the mount's namespace, not ours.
+//! * `decide`: from routes, neighbours and FDB to a pod port; pure.
+//! * `netlink`: the questions.
+//! * `watch`: asking again when something changed.
+
+mod decide;
+mod netlink;
+mod watch;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     net::IpAddr,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch as channel, task::JoinHandle};
 
+use self::netlink::Netlink;
 use crate::reconcile::PodPort;
 
 /// What can go wrong with netlink.
@@ -19,7 +28,7 @@ use crate::reconcile::PodPort;
 pub enum Error {
     /// No socket.
     #[error("opening a netlink socket failed")]
-    Socket(#[source] std::io::Error),
+    Socket(#[source] io::Error),
     /// The kernel refused a question.
     #[error("asking the kernel for {what} failed")]
     Query {
@@ -28,27 +37,39 @@ pub enum Error {
         /// Why.
         source: Box<rtnetlink::Error>,
     },
+    /// The socket that tells of changes is gone.
+    #[error("the kernel's netlink socket closed: pod ports are not followed any more")]
+    Closed,
 }
 
 /// Finds pod ports and follows them.
 #[derive(Debug)]
 pub struct PortWatcher {
     /// The pod port of each wanted address; a missing one is not looked up yet (milliseconds).
-    pub ports: watch::Receiver<HashMap<IpAddr, PodPort>>,
-    /// Ends when `addresses` is dropped, or with an error.
+    pub ports: channel::Receiver<HashMap<IpAddr, PodPort>>,
+    /// Ends when the sender of `addresses` is dropped, or with an error.
     pub task: JoinHandle<Result<(), Error>>,
 }
 
 impl PortWatcher {
     /// Starts to look up `addresses` and to follow links, routes and neighbours in the calling thread's network
-    /// namespace. `uplinks` are never pod ports, whatever they are; `partial_checksums` goes into every [`PodPort`]:
-    /// whether one of them is a veth.
+    /// namespace; needs a tokio runtime. `uplinks` are never pod ports, whatever they are; `partial_checksums` goes
+    /// into every [`PodPort`]: whether one of them is a veth.
     pub fn spawn(
-        addresses: watch::Receiver<BTreeSet<IpAddr>>,
+        addresses: channel::Receiver<BTreeSet<IpAddr>>,
         uplinks: Vec<u32>,
         partial_checksums: bool,
     ) -> Result<Self, Error> {
-        unimplemented!("{addresses:?} {uplinks:?} {partial_checksums}")
+        let (publish, ports) = channel::channel(HashMap::new());
+        let surroundings = decide::Surroundings {
+            uplinks,
+            partial_checksums,
+        };
+        let watcher = watch::Watcher::new(addresses, publish, surroundings)?;
+        Ok(Self {
+            ports,
+            task: tokio::spawn(watcher.run()),
+        })
     }
 }
 
@@ -67,6 +88,8 @@ pub struct LinkInfo {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Index of the bridge, bond or VRF that it is a port of.
+    pub controller: Option<u32>,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
 }
@@ -89,5 +112,5 @@ impl LinkInfo {
 
 /// The interface of this name in the calling thread's network namespace; `None` where there is none.
 pub async fn link_by_name(name: &str) -> Result<Option<LinkInfo>, Error> {
-    unimplemented!("{name}")
+    Netlink::connect()?.link_by_name(name).await
 }
