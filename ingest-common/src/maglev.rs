@@ -60,7 +60,9 @@ pub fn build(members: &mut [Member], scratch: &mut [Cursor], table: &mut MaglevT
     'rounds: loop {
         for (cursor, member) in scratch.iter_mut().zip(members.iter()) {
             loop {
-                let Some(entry) = table.slots.get_mut(cursor.position as usize) else { return };
+                let Some(entry) = table.slots.get_mut(cursor.position as usize) else {
+                    return;
+                };
                 cursor.position = (cursor.position + cursor.skip) % TABLE_SIZE;
                 if *entry == EMPTY {
                     *entry = member.slot;
@@ -87,10 +89,18 @@ pub struct Cursor {
 #[inline(always)]
 pub fn hash_client(address: &[u8; 16], port: u16) -> u32 {
     let high = u64::from_be_bytes([
-        address[0], address[1], address[2], address[3], address[4], address[5], address[6], address[7],
+        address[0], address[1], address[2], address[3], address[4], address[5], address[6],
+        address[7],
     ]);
     let low = u64::from_be_bytes([
-        address[8], address[9], address[10], address[11], address[12], address[13], address[14], address[15],
+        address[8],
+        address[9],
+        address[10],
+        address[11],
+        address[12],
+        address[13],
+        address[14],
+        address[15],
     ]);
     (mix(mix(high ^ 0x1b87_3593_cc9e_2d51) ^ low.wrapping_add(mix(port as u64))) >> 32) as u32
 }

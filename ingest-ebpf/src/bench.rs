@@ -1,1 +1,6 @@
-#![no_std] #![no_main]
+#![no_std]
+#![no_main]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,1 +1,125 @@
-#![no_std] #![no_main]
+//! The kernel programs. Each is a thin shell: packet and maps behind the traits of `ingest_common`, which decides;
+//! what is done here is what only a helper can do.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![allow(
+    unsafe_code,
+    reason = "every helper call and packet access is unsafe; each block says why it holds"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
+
+mod frame;
+mod maps;
+mod node;
+mod probe;
+mod skb;
+mod uplink;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    helpers::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use aya_log_ebpf::debug;
+use ingest_common::{
+    packet::Truncated,
+    reason::DropReason,
+    steer::{self, Hook, Reply, Rewrite},
+};
+
+use crate::{frame::SkbFrame, node::Kernel};
+
+/// Clients' packets.
+#[xdp(frags)]
+pub fn xdp_ingest(ctx: XdpContext) -> u32 {
+    uplink::ingest(&ctx)
+}
+
+/// Packets that XDP handed over: into the pod, or a SHUTDOWN for both ends.
+#[classifier]
+pub fn tc_uplink_in(ctx: TcContext) -> i32 {
+    uplink::hand_over(&ctx)
+}
+
+/// Pods' packets, at their port.
+#[classifier]
+pub fn tc_pod(ctx: TcContext) -> i32 {
+    // SAFETY: the kernel passes a valid context.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    reply(&ctx, Hook::PodPort(ifindex))
+}
+
+/// Pods' packets that the host has routed (`stack`).
+#[classifier]
+pub fn tc_uplink_out(ctx: TcContext) -> i32 {
+    reply(&ctx, Hook::Uplink)
+}
+
+/// Carries the agent's probe into a pod; run by the agent, never attached. `frags`, as every program that shares
+/// POD_PORTS must be.
+#[xdp(frags)]
+pub fn xdp_probe(ctx: XdpContext) -> u32 {
+    probe::send(&ctx)
+}
+
+#[inline(always)]
+fn reply(ctx: &TcContext, hook: Hook) -> i32 {
+    let frame = SkbFrame::new(ctx.skb.skb);
+    match steer::egress(&frame, &Kernel, hook) {
+        Reply::Pass => TC_ACT_OK,
+        Reply::Drop(reason) => {
+            count_drop(reason as u8);
+            debug!(ctx, "reply dropped: reason {}", reason as u8);
+            TC_ACT_SHOT
+        }
+        Reply::Send(rewrite) => send(ctx, hook, &rewrite).unwrap_or_else(|Truncated| {
+            count_drop(DropReason::Undeliverable as u8);
+            TC_ACT_SHOT
+        }),
+    }
+}
+
+#[inline(always)]
+fn send(ctx: &TcContext, hook: Hook, rewrite: &Rewrite) -> Result<i32, Truncated> {
+    let skb = ctx.skb.skb;
+    skb::rewrite_source(skb, rewrite)?;
+    if hook == Hook::Uplink {
+        return Ok(TC_ACT_OK);
+    }
+    skb::address_to(skb, &rewrite.path)?;
+    skb::push_tags(skb, &rewrite.path)?;
+    // SAFETY: the helper takes plain values. It leaves by the uplink's egress, past the host's netfilter, which
+    // never saw the request and would drop or masquerade the reply.
+    Ok(unsafe { bpf_redirect(rewrite.path.ifindex, 0) } as i32)
+}
+
+/// Adds one to a reason's counter.
+#[inline(always)]
+fn count_drop(reason: u8) {
+    if let Some(counter) = maps::DROPS.get_ptr_mut(u32::from(reason)) {
+        // SAFETY: a value of a per-CPU array: only this CPU writes it.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Adds one to a reason's counter.
+#[inline(always)]
+fn count_pass(reason: u8) {
+    if let Some(counter) = maps::PASSES.get_ptr_mut(u32::from(reason)) {
+        // SAFETY: a value of a per-CPU array: only this CPU writes it.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The kernel lets only GPL-compatible programs call some helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -142,7 +142,7 @@ pub struct Health {
 }
 
 /// Key of `ENDPOINTS`: where packets of a pod come from.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointKey {
     /// The pod's address.
@@ -160,7 +160,12 @@ impl EndpointKey {
     #[must_use]
     #[inline(always)]
     pub const fn new(address: Address, port: u16, protocol: u8) -> Self {
-        Self { address, port, protocol, _pad: 0 }
+        Self {
+            address,
+            port,
+            protocol,
+            _pad: 0,
+        }
     }
 }
 
@@ -193,7 +198,7 @@ pub const PROBE_V6: Address = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8];
 abi! {
     Backend: 64 / 8,
     Health: 48 / 8,
-    EndpointKey: 20 / 2,
+    EndpointKey: 20 / 4,
     Endpoint: 4 / 4,
     Probe: 16 / 8,
 }

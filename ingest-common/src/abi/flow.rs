@@ -1,7 +1,7 @@
 use super::{Address, abi};
 
 /// Key of `FLOWS`: a client's address and port on a service.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
     /// The client's address.
@@ -13,7 +13,7 @@ pub struct FlowKey {
 }
 
 /// Key of `HANDSHAKES` and `RETURNS`: what a packet from a pod tells, the client and the pod's slot.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReturnKey {
     /// The client's address.
@@ -61,8 +61,8 @@ pub const VLAN_NONE: u16 = 0xffff;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshake {
-    /// When the client asked last.
-    pub seen_ns: u64,
+    /// When the client asked first, with this socket id.
+    pub first_ns: u64,
     /// The way it came.
     pub path: Path,
     /// The caller's SRT socket id (0 for plain UDP).
@@ -226,12 +226,20 @@ pub enum CutReason {
     PortGone = 4,
     /// The drain deadline has passed.
     DrainDeadline = 5,
+    /// The listener sent SHUTDOWN; a caller that did not hear it is told again.
+    ListenerClosed = 6,
 }
 
 impl CutReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::BackendGone, Self::Unreachable, Self::Silent, Self::PortGone, Self::DrainDeadline];
+    pub const ALL: [Self; 6] = [
+        Self::BackendGone,
+        Self::Unreachable,
+        Self::Silent,
+        Self::PortGone,
+        Self::DrainDeadline,
+        Self::ListenerClosed,
+    ];
 
     /// The reason for its ABI form.
     #[must_use]
@@ -243,6 +251,7 @@ impl CutReason {
             3 => Some(Self::Silent),
             4 => Some(Self::PortGone),
             5 => Some(Self::DrainDeadline),
+            6 => Some(Self::ListenerClosed),
             _ => None,
         }
     }
@@ -256,6 +265,7 @@ impl CutReason {
             Self::Silent => "silent",
             Self::PortGone => "port_gone",
             Self::DrainDeadline => "drain_deadline",
+            Self::ListenerClosed => "listener_closed",
         }
     }
 
@@ -268,8 +278,8 @@ impl CutReason {
 }
 
 abi! {
-    FlowKey: 20 / 2,
-    ReturnKey: 20 / 2,
+    FlowKey: 20 / 4,
+    ReturnKey: 20 / 4,
     Return: 4 / 2,
     Path: 24 / 4,
     Handshake: 48 / 8,

@@ -49,6 +49,32 @@ pub const fn as_v4(address: &Address) -> Option<[u8; 4]> {
     }
 }
 
+/// The address in four words as they stand in a packet or a key.
+///
+/// Packets are read in words, keys hold bytes: between them the kernel moves four registers instead of sixteen bytes.
+#[must_use]
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a plain change of type that the compiler must not turn into byte moves"
+)]
+pub const fn address_from_words(words: [u32; 4]) -> Address {
+    // SAFETY: both are 16 bytes of plain integers; every bit pattern is valid.
+    unsafe { core::mem::transmute::<[u32; 4], Address>(words) }
+}
+
+/// The reverse of [`address_from_words`].
+#[must_use]
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a plain change of type that the compiler must not turn into byte moves"
+)]
+pub const fn words_from_address(address: Address) -> [u32; 4] {
+    // SAFETY: both are 16 bytes of plain integers; every bit pattern is valid.
+    unsafe { core::mem::transmute::<Address, [u32; 4]>(address) }
+}
+
 /// Says the size and alignment of ABI structs out loud, and marks them `aya::Pod` for user space.
 macro_rules! abi {
     ($($type:ty: $size:literal / $align:literal),+ $(,)?) => {$(

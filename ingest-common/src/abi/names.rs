@@ -1,8 +1,8 @@
 //! Map and program names, and the shape every map must have: what pins are checked against before adoption.
 
 use super::{
-    Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Handshake, Health, Name, Node, Probe,
-    Return, ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+    Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Handshake, Health, Name, Node,
+    Probe, Return, ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
 };
 
 /// Most services (VIP:port:protocol) of a node.
@@ -63,7 +63,13 @@ pub struct MapShape {
     pub sized_by_flows: bool,
 }
 
-const fn map(name: &'static str, kind: MapKind, key: usize, value: usize, entries: usize) -> MapShape {
+const fn map(
+    name: &'static str,
+    kind: MapKind,
+    key: usize,
+    value: usize,
+    entries: usize,
+) -> MapShape {
     assert!(name.len() <= 15);
     MapShape {
         name,
@@ -82,21 +88,99 @@ const fn by_flows(mut shape: MapShape) -> MapShape {
 
 /// Every map that is pinned.
 pub const MAPS: [MapShape; 20] = [
-    map("SERVICES", MapKind::Hash, size_of::<ServiceKey>(), size_of::<Service>(), MAX_SERVICE_KEYS),
+    map(
+        "SERVICES",
+        MapKind::Hash,
+        size_of::<ServiceKey>(),
+        size_of::<Service>(),
+        MAX_SERVICE_KEYS,
+    ),
     map("VIPS", MapKind::Array, 4, size_of::<Vip>(), MAX_SERVICES),
-    map("SERVICE_NAMES", MapKind::Array, 4, size_of::<Name>(), MAX_SERVICES),
-    map("BACKENDS", MapKind::Array, 4, size_of::<Backend>(), MAX_BACKENDS),
-    map("BACKEND_NAMES", MapKind::Array, 4, size_of::<Name>(), MAX_BACKENDS),
-    map("HEALTH", MapKind::Array, 4, size_of::<Health>(), MAX_BACKENDS),
-    map("ENDPOINTS", MapKind::Hash, size_of::<EndpointKey>(), size_of::<Endpoint>(), MAX_BACKENDS),
-    map("PROBES", MapKind::Array, 4, size_of::<Probe>(), MAX_BACKENDS),
+    map(
+        "SERVICE_NAMES",
+        MapKind::Array,
+        4,
+        size_of::<Name>(),
+        MAX_SERVICES,
+    ),
+    map(
+        "BACKENDS",
+        MapKind::Array,
+        4,
+        size_of::<Backend>(),
+        MAX_BACKENDS,
+    ),
+    map(
+        "BACKEND_NAMES",
+        MapKind::Array,
+        4,
+        size_of::<Name>(),
+        MAX_BACKENDS,
+    ),
+    map(
+        "HEALTH",
+        MapKind::Array,
+        4,
+        size_of::<Health>(),
+        MAX_BACKENDS,
+    ),
+    map(
+        "ENDPOINTS",
+        MapKind::Hash,
+        size_of::<EndpointKey>(),
+        size_of::<Endpoint>(),
+        MAX_BACKENDS,
+    ),
+    map(
+        "PROBES",
+        MapKind::Array,
+        4,
+        size_of::<Probe>(),
+        MAX_BACKENDS,
+    ),
     map("TABLES", MapKind::ArrayOfMaps, 4, 4, MAX_POOLS),
-    map("SOURCES", MapKind::LpmTrie, 4 + size_of::<SourceKey>(), 4, MAX_SOURCES),
-    by_flows(map("FLOWS", MapKind::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), MAX_FLOWS)),
-    by_flows(map("RETURNS", MapKind::LruHash, size_of::<ReturnKey>(), size_of::<Return>(), MAX_FLOWS)),
-    map("HANDSHAKES", MapKind::LruHash, size_of::<ReturnKey>(), size_of::<Handshake>(), MAX_HANDSHAKES),
-    map("SERVICE_STATS", MapKind::PerCpuArray, 4, size_of::<Traffic>(), MAX_SERVICES),
-    map("BACKEND_STATS", MapKind::PerCpuArray, 4, size_of::<Traffic>(), MAX_BACKENDS),
+    map(
+        "SOURCES",
+        MapKind::LpmTrie,
+        4 + size_of::<SourceKey>(),
+        4,
+        MAX_SOURCES,
+    ),
+    by_flows(map(
+        "FLOWS",
+        MapKind::LruHash,
+        size_of::<FlowKey>(),
+        size_of::<Flow>(),
+        MAX_FLOWS,
+    )),
+    by_flows(map(
+        "RETURNS",
+        MapKind::LruHash,
+        size_of::<ReturnKey>(),
+        size_of::<Return>(),
+        MAX_FLOWS,
+    )),
+    map(
+        "HANDSHAKES",
+        MapKind::LruHash,
+        size_of::<ReturnKey>(),
+        size_of::<Handshake>(),
+        MAX_HANDSHAKES,
+    ),
+    map(
+        "SERVICE_STATS",
+        MapKind::PerCpuArray,
+        4,
+        size_of::<Traffic>(),
+        MAX_SERVICES,
+    ),
+    map(
+        "BACKEND_STATS",
+        MapKind::PerCpuArray,
+        4,
+        size_of::<Traffic>(),
+        MAX_BACKENDS,
+    ),
     map("DROPS", MapKind::PerCpuArray, 4, 8, 64),
     map("PASSES", MapKind::PerCpuArray, 4, 8, 64),
     map("POD_PORTS", MapKind::DevMap, 4, 8, MAX_BACKENDS),

@@ -3,7 +3,7 @@ use super::{Address, abi};
 /// Key of `SERVICES`: what a packet from a client is addressed to.
 ///
 /// An entry with port 0 and protocol 0 marks the address itself as a VIP (for ICMP and fragments).
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
     /// The VIP.
@@ -21,7 +21,12 @@ impl ServiceKey {
     #[must_use]
     #[inline(always)]
     pub const fn new(address: Address, port: u16, protocol: u8) -> Self {
-        Self { address, port, protocol, _pad: 0 }
+        Self {
+            address,
+            port,
+            protocol,
+            _pad: 0,
+        }
     }
 
     /// The key that marks `address` as a VIP.
@@ -52,7 +57,7 @@ pub const SERVICE_SOURCE_RANGES: u32 = 2;
 pub const SERVICE_VIP_MARK: u32 = 4;
 
 /// Value of `VIPS`, by service id: what replies of the service are rewritten to. Written by the agent.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vip {
     /// The VIP.
@@ -65,8 +70,8 @@ pub struct Vip {
     pub in_use: u8,
     /// The pool, as in [`Service::pool`].
     pub pool: u16,
-    #[doc(hidden)]
-    pub _pad: u16,
+    /// `SERVICE_*` bits, as in [`Service::flags`].
+    pub flags: u16,
 }
 
 /// Data of a key of `SOURCES`, an LPM trie: 32 bits of service id (always matched), then the source address.
@@ -104,7 +109,10 @@ impl Name {
     #[must_use]
     pub fn new(text: &str) -> Self {
         let mut name = Self::default();
-        let end = (0..=text.len().min(128)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let end = (0..=text.len().min(128))
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0);
         for (to, from) in name.text.iter_mut().zip(text.as_bytes().iter().take(end)) {
             *to = *from;
         }
@@ -120,9 +128,9 @@ impl Name {
 }
 
 abi! {
-    ServiceKey: 20 / 2,
+    ServiceKey: 20 / 4,
     Service: 8 / 4,
-    Vip: 24 / 2,
+    Vip: 24 / 4,
     SourceKey: 20 / 4,
     Name: 128 / 1,
 }

@@ -1,1 +1,211 @@
-//! placeholder
+//! The decisions, pure: [`ingress`] for packets from clients, [`shutdown`] for what tc at the uplink adds to a cut,
+//! [`egress`] for packets from pods. Maps and clock come in through [`Node`], packets through
+//! [`crate::packet::Frame`].
+//!
+//! Read [`ingress`] first: it is the life of a packet.
+
+mod account;
+mod cut;
+mod egress;
+mod fate;
+mod icmp;
+mod ingress;
+mod place;
+mod session;
+
+use core::ops::DerefMut;
+
+pub use cut::{CallerShutdown, caller_shutdown, listener_shutdown};
+pub use egress::{Hook, Reply, Rewrite, egress};
+pub use fate::{accepts, fate};
+pub use ingress::{family, ingress, ingress_of};
+pub use place::place;
+pub use session::check_extensions;
+
+use crate::{
+    abi::{
+        Backend, Config, DeliveryMode, EndpointKey, Event, Flow, FlowKey, Handshake, Health,
+        ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+    },
+    packet::{COPY_MAX, Truncated},
+    reason::{DropReason, PassReason},
+};
+
+/// The node's maps and clock, as the decisions need them. Implemented over BPF maps in the kernel and over
+/// collections on the host.
+///
+/// Nothing held by a `Ref` may be inserted or removed meanwhile: an LRU slot can be given away.
+pub trait Node: Sized {
+    /// Access to a map value in place.
+    type Ref<'a, T: 'a>: DerefMut<Target = T>
+    where
+        Self: 'a;
+
+    /// Now, `CLOCK_MONOTONIC`, in ns; a few ms coarse.
+    fn now(&self) -> u64;
+    /// `CONFIG`.
+    fn config(&self) -> Config;
+    /// `SERVICES`.
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// `VIPS`.
+    fn vip(&self, service: u16) -> Option<Self::Ref<'_, Vip>>;
+    /// `SOURCES`: whether a range of the service holds the address.
+    fn source_allowed(&self, key: &SourceKey) -> bool;
+    /// `TABLES`: the slot at a position of a pool's Maglev table.
+    fn table(&self, pool: u16, position: u32) -> Option<u16>;
+    /// `BACKENDS`. Never written through.
+    fn backend(&self, slot: u16) -> Option<Self::Ref<'_, Backend>>;
+    /// `HEALTH`.
+    fn health(&self, slot: u16) -> Option<Self::Ref<'_, Health>>;
+    /// `ENDPOINTS`.
+    fn endpoint(&self, key: &EndpointKey) -> Option<u16>;
+    /// `FLOWS`.
+    fn flow(&self, key: &FlowKey) -> Option<Self::Ref<'_, Flow>>;
+    /// `FLOWS` and `RETURNS`: inserts or replaces an accepted flow.
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow);
+    /// `RETURNS`: the service of an established flow.
+    fn returns(&self, key: &ReturnKey) -> Option<u16>;
+    /// `HANDSHAKES`.
+    fn handshake(&self, key: &ReturnKey) -> Option<Self::Ref<'_, Handshake>>;
+    /// `HANDSHAKES`: inserts or replaces.
+    fn insert_handshake(&self, key: &ReturnKey, handshake: &Handshake);
+    /// `SERVICE_STATS` and `BACKEND_STATS`: adds to both.
+    fn count(&self, service: u16, slot: u16, add: impl Fn(&mut Traffic));
+    /// `EVENTS`: a zeroed record, filled where it stands.
+    fn emit(&self, fill: impl FnOnce(&mut Event));
+    /// `PROBES`: the pod answered the agent's probe.
+    fn probe_answered(&self, slot: u16, sequence: u32);
+    /// Scratch space for a handshake, one per CPU.
+    fn scratch(&self) -> Option<Self::Ref<'_, [u8; COPY_MAX]>>;
+    /// Space for one new flow, one per CPU: the kernel's stack is too small for it. Zeroed by the caller.
+    fn new_flow(&self) -> Option<Self::Ref<'_, Flow>>;
+    /// The slot for a new session whose key hashes to `hash`, or [`crate::maglev::EMPTY`]. The kernel overrides it by
+    /// a call to the same code as a function that the verifier checks once, not at every call.
+    fn place(&self, pool: u16, hash: u32) -> u16 {
+        place(self, pool, hash)
+    }
+    /// Checks the extensions of the CONCLUSION of `length` bytes in `scratch`: 0, or the number of a
+    /// [`DropReason`]. Overridden in the kernel like `place`.
+    fn check_extensions(&self, length: u16) -> u8 {
+        check_extensions(self, length)
+    }
+    /// Decide only: count nothing, keep nothing.
+    fn dry_run(&self) -> bool;
+}
+
+/// What becomes of a packet from a client.
+///
+/// A plain struct, every field always set: as an enum its unset payload would travel through registers that the
+/// verifier has never seen written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What to do.
+    pub action: Action,
+    /// Number of the [`DropReason`] or [`PassReason`]; 0: none.
+    pub reason: u8,
+    /// The way into the pod, for `Deliver` and `Cut`.
+    pub way: Delivery,
+}
+
+/// What to do with a packet from a client.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Leave it to the host. Without a reason: it was not for a VIP.
+    Pass = 1,
+    /// Drop and count it.
+    Drop = 2,
+    /// It is rewritten; on to the pod.
+    Deliver = 3,
+    /// It is now a SHUTDOWN for the pod; tc at the uplink sends the caller's and forwards or drops this one.
+    Cut = 4,
+}
+
+impl Verdict {
+    /// Not for a VIP.
+    pub const NOT_OURS: Self = Self {
+        action: Action::Pass,
+        reason: 0,
+        way: Delivery::NONE,
+    };
+
+    /// Left to the host although it is for a VIP.
+    #[must_use]
+    #[inline(always)]
+    pub const fn pass(reason: PassReason) -> Self {
+        Self {
+            action: Action::Pass,
+            reason: reason as u8,
+            way: Delivery::NONE,
+        }
+    }
+
+    /// Dropped.
+    #[must_use]
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self {
+            action: Action::Drop,
+            reason: reason as u8,
+            way: Delivery::NONE,
+        }
+    }
+
+    /// Delivered.
+    #[must_use]
+    #[inline(always)]
+    pub const fn deliver(way: Delivery) -> Self {
+        Self {
+            action: Action::Deliver,
+            reason: 0,
+            way,
+        }
+    }
+
+    /// Cut.
+    #[must_use]
+    #[inline(always)]
+    pub const fn cut(way: Delivery) -> Self {
+        Self {
+            action: Action::Cut,
+            reason: 0,
+            way,
+        }
+    }
+}
+
+/// The way into a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The service.
+    pub service: u16,
+    /// The backend's slot.
+    pub slot: u16,
+    /// The mode.
+    pub mode: DeliveryMode,
+    /// The pod port (0 with `stack`).
+    pub ifindex: u32,
+    /// Bytes of VLAN tags to remove; the Ethernet addresses already stand behind them.
+    pub strip: u8,
+    /// An established flow decided, not placement.
+    pub by_flow: bool,
+}
+
+impl Delivery {
+    /// No way.
+    pub const NONE: Self = Self {
+        service: 0,
+        slot: 0,
+        mode: DeliveryMode::None,
+        ifindex: 0,
+        strip: 0,
+        by_flow: false,
+    };
+}
+
+impl From<Truncated> for DropReason {
+    #[inline(always)]
+    fn from(_: Truncated) -> Self {
+        Self::Malformed
+    }
+}

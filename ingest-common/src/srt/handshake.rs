@@ -1,0 +1,192 @@
+//! Handshakes: the fixed 48 bytes, and the extension walk of a CONCLUSION (draft §3.2.1).
+
+use crate::{packet::COPY_MAX, reason::DropReason};
+
+/// Bytes of a handshake without extensions: header and fixed part.
+pub const HANDSHAKE: u16 = 64;
+/// Most bytes of a CONCLUSION; the largest legal one is about 912.
+pub const CONCLUSION_MAX: u16 = COPY_MAX as u16;
+/// Type word of an INDUCTION.
+pub const INDUCTION: u32 = 1;
+/// Type word of a CONCLUSION.
+pub const CONCLUSION: u32 = 0xffff_ffff;
+/// Type words from here on are rejections (in the signed sense: up to `i32::MAX`).
+pub const REJECTION: u32 = 1000;
+
+/// The fixed part of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// 4 or 5.
+    pub version: u32,
+    /// Encryption field: 0, 2, 3, 4.
+    pub encryption: u16,
+    /// Extension field: flags in a CONCLUSION.
+    pub extension: u16,
+    /// Initial sequence number.
+    pub initial_sequence: u32,
+    /// Maximum transmission unit.
+    pub mtu: u32,
+    /// Flow window in packets.
+    pub flow_window: u32,
+    /// Type word.
+    pub kind: u32,
+    /// The sender's socket id.
+    pub socket_id: u32,
+    /// The cookie.
+    pub cookie: u32,
+}
+
+impl Handshake {
+    /// From the eight words behind the header, as in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(words: [u32; 8]) -> Self {
+        let [version, fields, isn, mtu, window, kind, id, cookie] = words;
+        let fields = u32::from_be(fields);
+        Self {
+            version: u32::from_be(version),
+            encryption: (fields >> 16) as u16,
+            extension: fields as u16,
+            initial_sequence: u32::from_be(isn),
+            mtu: u32::from_be(mtu),
+            flow_window: u32::from_be(window),
+            kind: u32::from_be(kind),
+            socket_id: u32::from_be(id),
+            cookie: u32::from_be(cookie),
+        }
+    }
+
+    /// What both requests share: a socket id, a 31-bit sequence number, an MTU and window that can carry anything.
+    #[inline(always)]
+    const fn fields_ok(&self) -> bool {
+        self.socket_id != 0
+            && self.initial_sequence >> 31 == 0
+            && self.mtu >= 76
+            && self.mtu <= 1500
+            && self.flow_window >= 2
+            && self.flow_window <= i32::MAX as u32
+    }
+
+    /// Check 4: an INDUCTION request of `length` bytes.
+    #[inline(always)]
+    pub const fn check_induction(&self, length: u16) -> Result<(), DropReason> {
+        if length == HANDSHAKE
+            && (self.version == 4 || self.version == 5)
+            && self.cookie == 0
+            && self.fields_ok()
+        {
+            Ok(())
+        } else {
+            Err(DropReason::SrtInduction)
+        }
+    }
+
+    /// Checks 5 and 6, but for the cookie's validity, which only the listener knows: a CONCLUSION request of
+    /// `length` bytes. Tells whether extensions follow.
+    #[inline(always)]
+    pub const fn check_conclusion(&self, length: u16) -> Result<bool, DropReason> {
+        if !self.fields_ok() || self.cookie == 0 {
+            return Err(DropReason::SrtConclusion);
+        }
+        match self.version {
+            5 if length >= 80
+                && length <= CONCLUSION_MAX
+                && self.extension & !7 == 0
+                && self.extension & 1 == 1
+                && matches!(self.encryption, 0 | 2 | 3 | 4) =>
+            {
+                Ok(true)
+            }
+            // HSv4 says UDT_DGRAM here and has no extensions.
+            4 if length == HANDSHAKE && self.extension == 2 && self.encryption == 0 => Ok(false),
+            _ => Err(DropReason::SrtConclusion),
+        }
+    }
+}
+
+/// Extension types (draft §3.2.1.1, and libsrt's FILTER and GROUP).
+mod extension {
+    pub(super) const HSREQ: u16 = 1;
+    pub(super) const KMREQ: u16 = 3;
+    pub(super) const SID: u16 = 5;
+    pub(super) const CONGESTION: u16 = 6;
+    pub(super) const FILTER: u16 = 7;
+    pub(super) const GROUP: u16 = 8;
+}
+
+/// Most extension blocks of a CONCLUSION.
+const BLOCKS_MAX: usize = 8;
+/// Lowest SRT version that speaks HSv5: 1.3.0.
+const VERSION_MIN: u32 = 0x0001_0300;
+
+/// Check 7: walks the extensions of a CONCLUSION that stands in `bytes`, `length` (≤ 1024, a multiple of 4) of
+/// them valid.
+///
+/// Every offset is masked to the buffer: the verifier then needs no proof, and the walk cannot leave it.
+#[inline(always)]
+pub fn check_extensions(bytes: &[u8; COPY_MAX], length: u16) -> Result<(), DropReason> {
+    let end = length as usize;
+    let mut at = HANDSHAKE as usize;
+    let mut block = 0;
+    let mut seen_sid = false;
+    while block < BLOCKS_MAX {
+        if at == end {
+            return if block > 0 {
+                Ok(())
+            } else {
+                Err(DropReason::SrtExtension)
+            };
+        }
+        let head = word(bytes, at);
+        let (kind, words) = ((head >> 16) as u16, (head & 0xffff) as usize);
+        let body = at + 4;
+        // `end` is at most 1024, so an honest block has at most 239 words; a larger claim never fits.
+        if words > 256 || body + 4 * words > end {
+            return Err(DropReason::SrtExtension);
+        }
+        // The first block is HSREQ, and it names a version that has HSv5.
+        if (block == 0) != (kind == extension::HSREQ) {
+            return Err(DropReason::SrtExtension);
+        }
+        let ok = match kind {
+            extension::HSREQ => words == 3 && word(bytes, body) >= VERSION_MIN,
+            extension::SID => {
+                let first = !seen_sid;
+                seen_sid = true;
+                first && words >= 1 && words <= 128
+            }
+            extension::CONGESTION => words >= 1 && words <= 4,
+            extension::FILTER => words >= 1 && words <= 16,
+            extension::GROUP => words >= 2 && words % 2 == 0,
+            extension::KMREQ => {
+                // Version 1, packet type 2, sign "HAI" (draft §3.2.2). libsrt before 1.5.6 copies it unbounded.
+                if words < 14 || words > 26 || word(bytes, body) >> 8 != 0x0012_2029 {
+                    return Err(DropReason::SrtKeyMaterial);
+                }
+                true
+            }
+            // HSRSP and KMRSP belong to answers.
+            _ => false,
+        };
+        if !ok {
+            return Err(DropReason::SrtExtension);
+        }
+        at = body + 4 * words;
+        block += 1;
+    }
+    if at == end {
+        Ok(())
+    } else {
+        Err(DropReason::SrtExtension)
+    }
+}
+
+/// The word at `at`, host order. `at` is a multiple of 4.
+#[inline(always)]
+fn word(bytes: &[u8; COPY_MAX], at: usize) -> u32 {
+    let (words, _) = bytes.as_chunks::<4>();
+    // The mask keeps the index inside, so `get` never fails.
+    words
+        .get((at >> 2) & (COPY_MAX / 4 - 1))
+        .map_or(0, |word| u32::from_be_bytes(*word))
+}

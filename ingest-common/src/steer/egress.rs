@@ -1,0 +1,396 @@
+//! Packets from pods, at tc: on ingress of the pod port, or on egress of the uplink for `stack` pods.
+
+use super::{Node, cut, fate, icmp};
+use crate::{
+    abi::{
+        self, Address, Backend, CutReason, DeliveryMode, EndpointKey, EventKind, Flow, FlowKey,
+        FlowState, Handshake, Path, ReturnKey, SERVICE_SRT,
+    },
+    packet::{Datagram, End, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet, Truncated, addresses},
+    reason::DropReason,
+    srt::{self, Header, LossList, NAK_WORDS, control},
+};
+
+/// Where a packet from a pod is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Ingress of the pod port with this interface index.
+    PodPort(u32),
+    /// Egress of the uplink: the host has routed it.
+    Uplink,
+}
+
+impl Hook {
+    /// Whether the backend's packets come here: a pod cannot speak for another.
+    #[inline(always)]
+    pub(super) fn is_of(self, backend: &Backend) -> bool {
+        match self {
+            Self::PodPort(ifindex) => {
+                backend.ifindex == ifindex && backend.mode != DeliveryMode::Stack as u8
+            }
+            Self::Uplink => backend.mode == DeliveryMode::Stack as u8,
+        }
+    }
+}
+
+/// What becomes of a packet from a pod.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    /// Not a steered session's: untouched.
+    Pass,
+    /// Dropped and counted.
+    Drop(DropReason),
+    /// A session's: its source becomes the VIP, and it leaves by the client's own path.
+    Send(Rewrite),
+}
+
+/// How a session's packet is rewritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrite {
+    /// The packet.
+    pub packet: Packet,
+    /// Its UDP header.
+    pub datagram: Datagram,
+    /// New source address.
+    pub address: Address,
+    /// New source port.
+    pub port: u16,
+    /// The way to the client; not used on egress of the uplink.
+    pub path: Path,
+}
+
+impl Rewrite {
+    /// Rewrites addresses, port and checksums in memory. The kernel does it by helpers instead, since a pod's packet
+    /// may carry only part of its checksum.
+    pub fn apply<F: Frame>(&self, frame: &mut F, hook: Hook) -> Result<(), Truncated> {
+        self.datagram
+            .set_end(frame, &self.packet, End::Source, &self.address, self.port)?;
+        if hook == Hook::Uplink {
+            return Ok(());
+        }
+        frame.set_halves::<6>(0, addresses(self.path.client_mac, self.path.node_mac))
+    }
+}
+
+/// Decides about a packet from a pod.
+#[inline(always)]
+pub fn egress<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Reply {
+    decide(frame, node, hook).unwrap_or(Reply::Pass)
+}
+
+#[inline(always)]
+fn decide<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Option<Reply> {
+    let link = Link::read(frame).ok()?;
+    if link.kind != IPV4 && link.kind != IPV6 {
+        return None;
+    }
+    let Ok(Ip::Packet(packet)) = Packet::read(frame, &link, link.kind) else {
+        return None;
+    };
+    if packet.protocol != abi::UDP {
+        return Icmp::is(&packet).then(|| icmp::from_pod(frame, node, &packet, hook));
+    }
+    let [ports] = frame.words::<1>(packet.l4).ok()?;
+    let source_port = (u32::from_be(ports) >> 16) as u16;
+    let slot = node.endpoint(&EndpointKey::new(packet.source(), source_port, abi::UDP))?;
+    let datagram = Datagram::read(frame, &packet).ok()??;
+    if !hook.is_of(&*node.backend(slot)?) {
+        return None;
+    }
+    let from_pod = FromPod {
+        packet: &packet,
+        datagram: &datagram,
+        slot,
+        now: node.now(),
+    };
+    let (service, path) = from_pod.session(frame, node)?;
+    let Some(path) = path else {
+        return Some(Reply::Drop(DropReason::FlowCut));
+    };
+    let vip = node.vip(service)?;
+    Some(Reply::Send(Rewrite {
+        packet,
+        datagram,
+        address: vip.address,
+        port: vip.port,
+        path,
+    }))
+}
+
+struct FromPod<'a> {
+    packet: &'a Packet,
+    datagram: &'a Datagram,
+    slot: u16,
+    now: u64,
+}
+
+impl FromPod<'_> {
+    #[inline(always)]
+    fn key(&self) -> ReturnKey {
+        ReturnKey {
+            address: self.packet.destination(),
+            port: self.datagram.destination_port,
+            slot: self.slot,
+        }
+    }
+
+    /// The service and the path to the client, where the packet is a session's. No path: the session was cut, and the client must not hear of it any more.
+    #[inline(always)]
+    fn session<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Option<(u16, Option<Path>)> {
+        let key = self.key();
+        let service = match node.returns(&key) {
+            Some(service) => service,
+            None => node.handshake(&key)?.service,
+        };
+        let is_srt = node.vip(service)?.flags & SERVICE_SRT as u16 != 0;
+        fate::heard(node, self.slot, self.now);
+        let flow_key = FlowKey {
+            address: key.address,
+            port: key.port,
+            service,
+        };
+        let payload = u64::from(self.datagram.payload);
+        node.count(service, self.slot, |traffic| {
+            traffic.down_packets += 1;
+            traffic.down_bytes += payload;
+        });
+        let header = if is_srt {
+            self.srt_header(frame)
+        } else {
+            Header::NONE
+        };
+        if header.is_control() && header.control_type() == control::HANDSHAKE {
+            self.handshake(frame, node, &key, &flow_key, &header);
+        }
+        if !is_srt {
+            self.accept_udp(node, &key, &flow_key);
+        }
+        match node.flow(&flow_key) {
+            Some(mut flow) if flow.slot == self.slot => {
+                // The answer to a new handshake on an old flow's address: the flow is another session's.
+                let answers = header.destination == flow.caller_id || !is_srt;
+                if answers {
+                    return Some((
+                        service,
+                        self.established(frame, node, &mut flow, &flow_key, &header),
+                    ));
+                }
+            }
+            _ => {}
+        }
+        node.handshake(&key)
+            .map(|known| (service, Some(known.path)))
+    }
+
+    #[inline(always)]
+    fn srt_header<F: Frame>(&self, frame: &F) -> Header {
+        if self.datagram.payload < srt::HEADER as u16 {
+            return Header::NONE;
+        }
+        match frame.words::<4>(self.packet.l4 + Datagram::PAYLOAD) {
+            Ok(words) => Header::new(words),
+            Err(Truncated) => Header::NONE,
+        }
+    }
+
+    /// A handshake answer: a CONCLUSION makes the flow, a rejection is counted.
+    #[inline(always)]
+    fn handshake<F: Frame, N: Node>(
+        &self,
+        frame: &F,
+        node: &N,
+        key: &ReturnKey,
+        flow_key: &FlowKey,
+        header: &Header,
+    ) {
+        if self.datagram.payload < srt::HANDSHAKE {
+            return;
+        }
+        let at = self.packet.l4 + Datagram::PAYLOAD + srt::HEADER;
+        let Ok(words) = frame.words::<8>(at) else {
+            return;
+        };
+        let answer = srt::Handshake::new(words);
+        let caller_id = header.destination;
+        if answer.kind == srt::CONCLUSION {
+            if let Some(flow) = node.flow(flow_key) {
+                // The answer was lost and comes again.
+                if flow.caller_id == caller_id
+                    && flow.listener_id == answer.socket_id
+                    && flow.slot == self.slot
+                {
+                    return;
+                }
+            }
+            let Some(known) = node.handshake(key) else {
+                return;
+            };
+            if known.caller_id != caller_id {
+                return;
+            }
+            let Some(mut flow) = self.new_flow(node, &known, answer.socket_id) else {
+                return;
+            };
+            flow.flow_window = answer.flow_window.max(known.flow_window);
+            flow.up.next_sequence = answer.initial_sequence;
+            node.insert_flow(flow_key, &flow);
+            drop(flow);
+            node.count(flow_key.service, self.slot, |traffic| traffic.accepted += 1);
+            self.emit(
+                node,
+                EventKind::FlowAccepted,
+                flow_key,
+                caller_id,
+                answer.socket_id,
+            );
+        } else if answer.kind >= srt::REJECTION && answer.kind <= i32::MAX as u32 {
+            node.count(flow_key.service, self.slot, |traffic| traffic.rejected += 1);
+            self.emit(
+                node,
+                EventKind::HandshakeRejected,
+                flow_key,
+                caller_id,
+                answer.kind,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn emit<N: Node>(
+        &self,
+        node: &N,
+        kind: EventKind,
+        key: &FlowKey,
+        caller_id: u32,
+        listener_id: u32,
+    ) {
+        node.emit(|event| {
+            event.time_ns = self.now;
+            event.address = key.address;
+            event.port = key.port;
+            event.service = key.service;
+            event.slot = self.slot;
+            event.kind = kind as u8;
+            event.caller_id = caller_id;
+            event.listener_id = listener_id;
+        });
+    }
+
+    /// Plain UDP: the pod's first answer makes the flow.
+    #[inline(always)]
+    fn accept_udp<N: Node>(&self, node: &N, key: &ReturnKey, flow_key: &FlowKey) {
+        if let Some(flow) = node.flow(flow_key)
+            && flow.slot == self.slot
+            && flow.state == FlowState::Established as u8
+        {
+            return;
+        }
+        let Some(known) = node.handshake(key) else {
+            return;
+        };
+        let Some(flow) = self.new_flow(node, &known, 0) else {
+            return;
+        };
+        node.insert_flow(flow_key, &flow);
+        node.count(flow_key.service, self.slot, |traffic| traffic.accepted += 1);
+        self.emit(node, EventKind::FlowAccepted, flow_key, 0, 0);
+    }
+
+    #[inline(always)]
+    fn new_flow<'a, N: Node>(
+        &self,
+        node: &'a N,
+        known: &Handshake,
+        listener_id: u32,
+    ) -> Option<N::Ref<'a, Flow>> {
+        let incarnation = node.backend(self.slot)?.incarnation;
+        let deaths = node.health(self.slot)?.deaths;
+        let mut flow = node.new_flow()?;
+        *flow = Flow::default();
+        flow.accepted_ns = self.now;
+        flow.incarnation = incarnation;
+        flow.deaths = deaths;
+        flow.caller_id = known.caller_id;
+        flow.listener_id = listener_id;
+        flow.slot = self.slot;
+        flow.state = FlowState::Established as u8;
+        flow.path = known.path;
+        flow.flow_window = known.flow_window;
+        flow.up.seen_ns = self.now;
+        Some(flow)
+    }
+
+    /// Counts a packet of an established flow; the path to the client, or none where the flow was cut.
+    #[inline(always)]
+    fn established<F: Frame, N: Node>(
+        &self,
+        frame: &F,
+        node: &N,
+        flow: &mut Flow,
+        flow_key: &FlowKey,
+        header: &Header,
+    ) -> Option<Path> {
+        if flow.state == FlowState::Cut as u8 {
+            // Only a pod's own SHUTDOWN may pass again: the caller may not have heard it.
+            let repeated = flow.cut_reason == CutReason::ListenerClosed as u8;
+            return repeated.then_some(flow.path);
+        }
+        flow.down.packets += 1;
+        flow.down.bytes += u64::from(self.datagram.payload);
+        flow.down.seen_ns = self.now;
+        let path = flow.path;
+        if header.is_control() {
+            match header.control_type() {
+                control::ACK => self.acknowledged(frame, flow),
+                control::NAK => {
+                    let lost = self.loss(frame);
+                    flow.down.naks += 1;
+                    flow.down.reported_lost += u64::from(lost);
+                    node.count(flow_key.service, self.slot, |traffic| {
+                        traffic.naks += 1;
+                        traffic.reported_lost += u64::from(lost);
+                    });
+                }
+                control::SHUTDOWN => {
+                    cut::end(node, flow, flow_key, self.now);
+                    flow.state = FlowState::Cut as u8;
+                    flow.cut_reason = CutReason::ListenerClosed as u8;
+                }
+                _ => {}
+            }
+        }
+        Some(path)
+    }
+
+    /// Reads an ACK (draft §3.2.4): full ones and small ones carry RTT and buffer, light ones do not.
+    #[inline(always)]
+    fn acknowledged<F: Frame>(&self, frame: &F, flow: &mut Flow) {
+        flow.down.acks += 1;
+        if self.datagram.payload < 32 {
+            return;
+        }
+        let at = self.packet.l4 + Datagram::PAYLOAD + srt::HEADER;
+        if let Ok([_, rtt, variance, buffer]) = frame.words::<4>(at) {
+            flow.down.rtt_us = u32::from_be(rtt);
+            flow.down.rtt_variance_us = u32::from_be(variance);
+            flow.down.receive_buffer = u32::from_be(buffer);
+        }
+    }
+
+    /// Sequence numbers that a NAK reports lost.
+    #[inline(always)]
+    fn loss<F: Frame>(&self, frame: &F) -> u32 {
+        let at = self.packet.l4 + Datagram::PAYLOAD + srt::HEADER;
+        let words = (self.datagram.payload as usize - srt::HEADER) / 4;
+        let mut list = LossList::default();
+        let mut index = 0;
+        while index < NAK_WORDS && index < words {
+            let Ok(word) = frame.word_at(at + 4 * index) else {
+                break;
+            };
+            list.push(u32::from_be(word));
+            index += 1;
+        }
+        list.lost
+    }
+}

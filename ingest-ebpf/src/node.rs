@@ -1,0 +1,223 @@
+//! `Node` over the maps. No decisions here.
+
+use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_coarse_ns};
+use ingest_common::{
+    abi::{
+        Backend, Config, EndpointKey, Event, Flow, FlowKey, Handshake, Health, Probe, Return,
+        ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+    },
+    maglev,
+    packet::COPY_MAX,
+    steer,
+};
+
+use crate::maps::{
+    BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, HANDSHAKES, HEALTH,
+    NEW_FLOW, PROBES, RETURNS, SCRATCH, SERVICE_STATS, SERVICES, SOURCES, TABLES, VIPS,
+};
+
+/// This node's maps.
+pub struct Kernel;
+
+/// A map value in place.
+#[inline(always)]
+fn at<'a, T>(pointer: Option<*mut T>) -> Option<&'a mut T> {
+    // SAFETY: the pointer comes from a map lookup, so the verifier has it checked against null and its size. Values
+    // stay readable until the program ends (RCU). Other CPUs may write them meanwhile: every field is one word with
+    // one writer per direction, see `abi::Flow`.
+    pointer.map(|pointer| unsafe { &mut *pointer })
+}
+
+impl steer::Node for Kernel {
+    type Ref<'a, T: 'a> = &'a mut T;
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: takes no arguments.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn config(&self) -> Config {
+        CONFIG.get(0).copied().unwrap_or(Config {
+            silence_ns: u64::MAX,
+            distrust_ns: 0,
+            shutdown_interval_ns: 10_000_000,
+            silence_packets: u32::MAX,
+            _pad: 0,
+        })
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        at(SERVICES.get_ptr_mut(key)).copied_out()
+    }
+
+    #[inline(always)]
+    fn vip(&self, service: u16) -> Option<&mut Vip> {
+        at(VIPS.get_ptr_mut(u32::from(service)))
+    }
+
+    #[inline(always)]
+    fn source_allowed(&self, key: &SourceKey) -> bool {
+        SOURCES
+            .get(&Key::new(8 * size_of::<SourceKey>() as u32, *key))
+            .is_some()
+    }
+
+    #[inline(always)]
+    fn table(&self, pool: u16, position: u32) -> Option<u16> {
+        let table = TABLES.get_value_ptr_mut(u32::from(pool), &0)?;
+        if position >= maglev::TABLE_SIZE {
+            return None;
+        }
+        // SAFETY: the table has 16384 entries of 2 bytes, and the position is below 16381.
+        Some(unsafe { *table.cast::<u16>().add(position as usize) })
+    }
+
+    #[inline(always)]
+    fn backend(&self, slot: u16) -> Option<&mut Backend> {
+        at(BACKENDS.get_ptr_mut(u32::from(slot)))
+    }
+
+    #[inline(always)]
+    fn health(&self, slot: u16) -> Option<&mut Health> {
+        at(HEALTH.get_ptr_mut(u32::from(slot)))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, key: &EndpointKey) -> Option<u16> {
+        at(ENDPOINTS.get_ptr_mut(key)).map(|endpoint| endpoint.slot as u16)
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<&mut Flow> {
+        at(FLOWS.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) {
+        let back = ReturnKey {
+            address: key.address,
+            port: key.port,
+            slot: flow.slot,
+        };
+        // An LRU map makes room; what still fails (no memory) leaves the session to the caller's next handshake.
+        if FLOWS.insert(key, flow, 0).is_ok() {
+            let _: Result<(), i32> = RETURNS.insert(
+                back,
+                Return {
+                    service: key.service,
+                    _pad: 0,
+                },
+                0,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn returns(&self, key: &ReturnKey) -> Option<u16> {
+        at(RETURNS.get_ptr_mut(key)).map(|value| value.service)
+    }
+
+    #[inline(always)]
+    fn handshake(&self, key: &ReturnKey) -> Option<&mut Handshake> {
+        at(HANDSHAKES.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_handshake(&self, key: &ReturnKey, handshake: &Handshake) {
+        // Failure costs one handshake; the caller repeats it.
+        let _: Result<(), i32> = HANDSHAKES.insert(key, handshake, 0);
+    }
+
+    #[inline(always)]
+    fn count(&self, service: u16, slot: u16, add: impl Fn(&mut Traffic)) {
+        if self.dry_run() {
+            return;
+        }
+        if let Some(traffic) = at(SERVICE_STATS.get_ptr_mut(u32::from(service))) {
+            add(traffic);
+        }
+        if let Some(traffic) = at(BACKEND_STATS.get_ptr_mut(u32::from(slot))) {
+            add(traffic);
+        }
+    }
+
+    #[inline(always)]
+    fn emit(&self, fill: impl FnOnce(&mut Event)) {
+        if self.dry_run() {
+            return;
+        }
+        // A full ring loses the event; counters and maps still tell what happened.
+        if let Some(mut entry) = EVENTS.reserve(0) {
+            fill(entry.write(Event::default()));
+            entry.submit(0);
+        }
+    }
+
+    #[inline(always)]
+    fn probe_answered(&self, slot: u16, sequence: u32) {
+        let answered_ns = self.now();
+        let _: Result<(), i32> = PROBES.set(
+            u32::from(slot),
+            Probe {
+                answered_ns,
+                sequence,
+                _pad: 0,
+            },
+            0,
+        );
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&mut [u8; COPY_MAX]> {
+        at(SCRATCH.get_ptr_mut(0))
+    }
+
+    #[inline(always)]
+    fn new_flow(&self) -> Option<&mut Flow> {
+        at(NEW_FLOW.get_ptr_mut(0))
+    }
+
+    #[inline(always)]
+    fn place(&self, pool: u16, hash: u32) -> u16 {
+        ingest_place(u32::from(pool), hash) as u16
+    }
+
+    #[inline(always)]
+    fn check_extensions(&self, length: u16) -> u8 {
+        ingest_extensions(u32::from(length)) as u8
+    }
+
+    #[inline(always)]
+    fn dry_run(&self) -> bool {
+        DRY_RUN.load() != 0
+    }
+}
+
+/// Placement as a global function: the verifier checks it once, by its signature.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_place(pool: u32, hash: u32) -> u32 {
+    u32::from(steer::place(&Kernel, pool as u16, hash))
+}
+
+/// The extension walk as a global function, likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_extensions(length: u32) -> u32 {
+    u32::from(steer::check_extensions(&Kernel, length as u16))
+}
+
+/// `Option::copied` for the mutable references of [`at`].
+trait CopiedOut<T> {
+    fn copied_out(self) -> Option<T>;
+}
+
+impl<T: Copy> CopiedOut<T> for Option<&mut T> {
+    #[inline(always)]
+    fn copied_out(self) -> Option<T> {
+        self.map(|value| *value)
+    }
+}
