@@ -184,6 +184,52 @@ impl Agent {
         })
     }
 
+    /// Asks `arguments` with `-o json` until `find` gives an answer on what it says.
+    pub fn wait_json<T>(
+        &self,
+        arguments: &[&str],
+        limit: Duration,
+        mut find: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let answer = self.json(arguments)?;
+            if let Some(found) = find(&answer) {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "after {limit:?} {arguments:?} still says {answer}; log:\n{}",
+                    self.said()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the delivery mode of every backend is `mode`: a mode is proven before it is used.
+    pub fn wait_mode(&self, mode: &str) -> Result<()> {
+        self.wait_json(&["backends"], Duration::from_secs(5), |backends| {
+            let rows = backends.as_array()?;
+            (!rows.is_empty() && rows.iter().all(|row| row["mode"] == mode)).then_some(())
+        })
+    }
+
+    /// The streams as `streams -o json` says them, without measuring bitrates.
+    pub fn streams(&self) -> Result<Vec<Value>> {
+        let answer = self.json(&["streams", "--sample", "0s"])?;
+        Ok(answer.as_array().context("`streams` gave no list")?.clone())
+    }
+
+    /// Files under its pins whose name is `name`.
+    pub fn pins(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let found = crate::command::run(
+            "find",
+            &[self.pin_root.as_os_str(), "-name".as_ref(), name.as_ref()],
+        )?;
+        Ok(found.lines().map(PathBuf::from).collect())
+    }
+
     /// An HTTP page of the agent; any status but 200 is an error.
     pub fn get(&self, path: &str) -> Result<String> {
         let request = format!("GET {path} HTTP/1.0\r\nHost: {METRICS}\r\n\r\n");

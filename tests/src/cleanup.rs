@@ -63,6 +63,17 @@ impl Guard {
         Self { id }
     }
 
+    /// Makes something and registers it in one step, so that an interrupt finds all of it or none.
+    pub fn with<T>(make: impl FnOnce() -> Result<(T, Resource)>) -> Result<(T, Self)> {
+        install();
+        let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        let (made, resource) = make()?;
+        registry.0 += 1;
+        let id = registry.0;
+        registry.1.insert(id, resource);
+        Ok((made, Self { id }))
+    }
+
     /// Forgets the resource: it is gone already, or somebody else's now.
     pub fn release(self) {
         let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,12 +90,14 @@ impl Drop for Guard {
     }
 }
 
-/// Removes everything registered, last made first.
-pub fn sweep() {
+/// Removes everything registered, last made first, at the end of this process.
+fn sweep() {
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
     while let Some((_, resource)) = registry.1.pop_last() {
         resource.remove();
     }
+    // Kept locked: what a supervisor would start now has nobody to end it.
+    std::mem::forget(registry);
 }
 
 /// Sees to it that SIGINT, SIGTERM, SIGHUP and (where panics abort) a panic clean up. Once per process.

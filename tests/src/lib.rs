@@ -4,10 +4,16 @@
 //! * [`process`]: processes in a namespace, killed when dropped, read by deadlines; [`command`]: one-shot commands.
 //! * [`cleanup`]: whatever way a run ends, nothing of it stays; leftovers of killed runs are swept at the next start.
 //! * [`peers`]: SRT listeners and callers, `srt-live-transmit` and ffmpeg; [`traffic`]: verified payload for them.
+//! * [`raw`]: packets built by hand; [`scene`]: what most tests begin with.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
 //!
 //! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
 //! packets. It panics nowhere but in tests; everything returns [`anyhow::Result`].
+
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "rates and times; 52 bits are plenty"
+)]
 
 pub mod agent;
 pub mod cleanup;
@@ -17,6 +23,8 @@ pub mod netns;
 pub mod nft;
 pub mod peers;
 pub mod process;
+pub mod raw;
+pub mod scene;
 pub mod traffic;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +55,11 @@ fn built(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Milliseconds between two times of [`monotonic_ns`].
+pub fn milliseconds(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1e6
 }
 
 /// The middle of the values (the lower one of two).

@@ -94,14 +94,18 @@ impl Process {
     pub fn spawn(name: impl Into<String>, mut command: Command) -> Result<Self> {
         let name = name.into();
         // A group of its own: Ctrl-C at the terminal is for us, and we end our children in order.
-        let mut child = command
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {name}: {command:?}"))?;
-        let guard = Guard::new(Resource::Process(pid_of(&child)));
+            .process_group(0);
+        let (mut child, guard) = Guard::with(|| {
+            let child = command
+                .spawn()
+                .with_context(|| format!("cannot start {name}: {command:?}"))?;
+            let pid = pid_of(&child);
+            Ok((child, Resource::Process(pid)))
+        })?;
         let stdout = child.stdout.take().context("stdout was piped")?;
         let stderr = child.stderr.take().context("stderr was piped")?;
         Ok(Self {
@@ -214,7 +218,7 @@ impl Process {
         let mut text = String::new();
         for (label, lines) in [("stdout", self.stdout()), ("stderr", self.stderr())] {
             for line in lines.iter().skip(lines.len().saturating_sub(30)) {
-                text.push_str(&format!("  {label}: {line}\n"));
+                text.extend(["  ", label, ": ", line, "\n"]);
             }
         }
         text
