@@ -60,6 +60,8 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
         // The maps are declared by their BTF types.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // 32-bit ALU and jumps: kernels since 5.1.
+        "-Ctarget-cpu=v3".to_owned(),
     ];
     let mut command = toolchain.cargo(subcommand);
     command
@@ -97,6 +99,8 @@ pub(crate) fn check() -> Result<()> {
         for program in object.programs() {
             println!("  {:15} {:6} instructions", program.name, program.size / 8);
         }
+        let shared = object.section(".text").map_or(0, <[u8]>::len);
+        println!("  {:15} {:6} instructions", "subprograms", shared / 8);
     }
     Ok(())
 }
