@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use ingest_tests::agent::Agent;
 use ingest_tests::config::Config;
 use ingest_tests::netns::{Family, Layout, Topology, Wiring};
-use ingest_tests::peers::{Caller, CallerOptions, Listener, ListenerOptions, Target};
+use ingest_tests::peers::{Caller, CallerOptions, Listener, ListenerOptions, PORT, Target};
 use ingest_tests::scene::{LIMIT, Scene};
 
 const MODES: [&str; 3] = ["redirect", "peer", "stack"];
@@ -217,7 +219,7 @@ fn callers_are_spread_over_pods() {
         caller.finish(LIMIT).unwrap();
     }
     std::thread::sleep(Duration::from_millis(200));
-    let mut pods = std::collections::BTreeSet::new();
+    let mut pods = BTreeSet::new();
     for number in 0..8 {
         let stream = format!("live/cam{number}");
         let accepted = scene.accepted(&stream, 0);
@@ -229,4 +231,103 @@ fn callers_are_spread_over_pods() {
         assert!(session.is_whole() && session.messages == 94, "{session:?}");
     }
     assert!(pods.len() > 1, "all eight went to pod {pods:?}");
+}
+
+/// * a service of plain UDP is steered too: an echo in a pod answers a client that knows only the VIP;
+/// * the answers come from the VIP's address and port;
+/// * each client stays with its pod.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn plain_udp_is_steered_and_answered() {
+    for mode in MODES {
+        let topology = Topology::with(Layout {
+            pods: 2,
+            ..Layout::default()
+        })
+        .unwrap();
+        let mut config = Config::of_family(&topology.pods, Family::V4);
+        config.services[0].protocol = "udp".to_owned();
+        let agent = Agent::start(&topology.node, &config, mode).unwrap();
+        agent.wait_mode(mode).unwrap();
+        for pod in &topology.pods {
+            let name = pod.name.clone();
+            pod.netns
+                .spawn(move || {
+                    let socket = UdpSocket::bind(("0.0.0.0", PORT))?;
+                    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+                    let mut buffer = [0; 64];
+                    while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+                        socket.send_to(name.as_bytes(), client)?;
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let pods = topology
+            .client
+            .enter(|| {
+                let mut pods = BTreeSet::new();
+                for _ in 0..8 {
+                    let socket = UdpSocket::bind("0.0.0.0:0")?;
+                    // A connected socket takes nothing from elsewhere.
+                    socket.connect((Family::V4.vip(), PORT))?;
+                    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+                    let mut own = BTreeSet::new();
+                    for _ in 0..3 {
+                        let mut buffer = [0; 64];
+                        socket.send(b"who are you")?;
+                        let size = socket.recv(&mut buffer)?;
+                        own.insert(String::from_utf8_lossy(&buffer[..size]).into_owned());
+                    }
+                    anyhow::ensure!(own.len() == 1, "one client was at {own:?}");
+                    pods.extend(own);
+                }
+                Ok(pods)
+            })
+            .unwrap_or_else(|error| panic!("{mode}: {error:#}"));
+        assert_eq!(pods.len(), 2, "{mode}: all eight went to {pods:?}");
+    }
+}
+
+/// * clients' frames carry a VLAN tag that XDP sees;
+/// * each mode delivers, and answers carry the tag;
+/// * every byte arrives.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_byte_arrives_through_a_vlan() {
+    for mode in MODES {
+        let scene = Scene::new(1, mode).unwrap();
+        scene.agent.wait_mode(mode).unwrap();
+        let tag = |address: &str| {
+            format!(
+                "ethtool -K eth0 txvlan off rxvlan off >/dev/null
+                 ip address flush dev eth0
+                 ip link add link eth0 name vlan100 type vlan id 100
+                 ip address add {address} dev vlan100
+                 ip link set vlan100 up"
+            )
+        };
+        scene.topology.node.shell(&tag("10.1.0.1/24")).unwrap();
+        scene.topology.client.shell(&tag("10.1.0.2/24")).unwrap();
+        scene
+            .topology
+            .client
+            .shell("ip route add default via 10.1.0.1")
+            .unwrap();
+        let target = scene.target("live/cam1");
+        let caller = Caller::start(
+            &scene.topology.client,
+            &target,
+            &CallerOptions::lasting(8e6, 0.7),
+        )
+        .unwrap();
+        let sent = caller
+            .finish(LIMIT)
+            .unwrap_or_else(|error| panic!("{mode}: {error:#}"));
+        let session = scene.listeners[0].wait_closed("live/cam1", LIMIT).unwrap();
+        assert!(
+            session.is_whole() && session.messages == sent,
+            "{mode}: {session:?}"
+        );
+    }
 }

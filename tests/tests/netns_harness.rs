@@ -7,6 +7,7 @@ use ingest_tests::nft::Dnat;
 use ingest_tests::peers::{
     Caller, CallerOptions, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Target,
 };
+use ingest_tests::raw::{IcmpEar, TooBig, flood_inductions, send_too_big};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -121,5 +122,66 @@ fn kube_proxys_way_takes_libsrts_own_timeout() {
     assert!(
         kinds.contains(&("live/cam2".to_owned(), "ts".to_owned())),
         "{kinds:?}"
+    );
+}
+
+/// * spoofed INDUCTIONs are sent as fast as asked for, and libsrt takes them for real ones: it answers;
+/// * an ICMP error to the VIP, built by hand, is one that conntrack takes for real: it reaches the pod.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn packets_built_by_hand_are_taken_for_real() {
+    let topology = Topology::with(Layout {
+        pods: 1,
+        ..Layout::default()
+    })
+    .unwrap();
+    let pod = &topology.pods[0];
+    let listener = Listener::start(&pod.netns, &pod.name, &ListenerOptions::default()).unwrap();
+    let _dnat = Dnat::new(&topology.node, NFT_VIP_V4, PORT, &[(pod.v4, PORT).into()]).unwrap();
+    let target = Target::new(NFT_VIP_V4.into(), "live/cam1");
+    let options = CallerOptions {
+        idle: 3.0,
+        ..CallerOptions::lasting(2e6, 0.2)
+    };
+    let _caller = Caller::start(&topology.client, &target, &options).unwrap();
+    let accepted = listener.wait_accepted("live/cam1", 0, LIMIT).unwrap();
+    let ear = IcmpEar::open(&pod.netns, true).unwrap();
+    let client = accepted.peer.parse().unwrap();
+    send_too_big(&topology.client, target.address, client).unwrap();
+    let heard = ear.hear_too_big(Duration::from_secs(2)).unwrap();
+    assert_eq!(
+        heard,
+        TooBig {
+            source: (pod.v4, PORT).into(),
+            target: client
+        }
+    );
+
+    let answers = "grep pod-a /proc/net/dev | awk '{print $3}'";
+    let before: u64 = topology
+        .node
+        .shell(answers)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let span = Duration::from_secs(1);
+    let sent = flood_inductions(&topology.client, (pod.v4, PORT), 24_000, span)
+        .unwrap()
+        .join()
+        .unwrap()
+        .unwrap();
+    let after: u64 = topology
+        .node
+        .shell(answers)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(sent > 20_000, "only {sent} in a second");
+    assert!(
+        after - before > sent / 2,
+        "{sent} sent, {} answered",
+        after - before
     );
 }
