@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     build,
-    command::{as_root, become_it},
+    command::{as_root, become_it, with_built_programs},
     setup::Scope,
     workspace,
 };
@@ -20,6 +20,7 @@ pub(crate) fn run(json: Option<&Path>, quick: bool, arguments: &[OsString]) -> R
         let folder = env::current_dir().context("finding the current directory")?;
         runner.arg("--json").arg(folder.join(file));
     }
+    with_built_programs(&mut runner);
     runner.current_dir(workspace::root());
     runner.args(quick.then_some("--quick")).args(arguments);
     Err(become_it(&mut runner))

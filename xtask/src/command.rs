@@ -53,6 +53,20 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Tells a test, the demo or the benchmarks where the programs are that they start, unless the user said so.
+pub(crate) fn with_built_programs(command: &mut Command) {
+    let peers = workspace::target_dir().join("peers");
+    for (variable, program) in [
+        ("INGEST_AGENT", workspace::release_binary("ingest-agent")),
+        ("INGEST_LISTENER", peers.join("listener")),
+        ("INGEST_CALLER", peers.join("caller")),
+    ] {
+        if env::var_os(variable).is_none() {
+            command.env(variable, program);
+        }
+    }
+}
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     // The owner of a process's own /proc entry is its effective user.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     build,
-    command::{as_root, become_it},
+    command::{as_root, become_it, with_built_programs},
     setup::Scope,
     workspace,
 };
@@ -15,6 +15,7 @@ use crate::{
 pub(crate) fn run(keep: bool, arguments: &[OsString]) -> Result<()> {
     build::run(Scope::All)?;
     let mut demo = as_root(workspace::release_binary("ingest-demo"))?;
+    with_built_programs(&mut demo);
     demo.current_dir(workspace::root());
     demo.args(keep.then_some("--keep")).args(arguments);
     Err(become_it(&mut demo))

@@ -5,7 +5,7 @@
 //! features the same way and builds each dependency once.
 
 use std::{
-    fmt, fs,
+    fmt,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     build,
-    command::{cargo, find, is_root, output},
+    command::{cargo, find, is_root, output, with_built_programs},
     setup::{self, Scope},
     workspace,
 };
@@ -162,7 +162,7 @@ fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The tier that a file in `tests/tests` belongs to, by its name.
+/// The tier that an integration test belongs to, by its name.
 pub(crate) fn tier_of(name: &str) -> Tier {
     if name.starts_with("prog_") {
         Tier::Prog
@@ -173,17 +173,20 @@ pub(crate) fn tier_of(name: &str) -> Tier {
     }
 }
 
-/// Names of the integration tests.
+/// Names of the integration tests of all packages.
 fn test_files() -> Result<Vec<String>> {
-    let folder = workspace::root().join("tests/tests");
-    let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        names.extend(name.strip_suffix(".rs").map(str::to_owned));
-    }
-    names.sort();
-    Ok(names)
+    let names = workspace::files()?.into_iter().filter_map(|path| {
+        let name = integration_test(path.to_str()?)?;
+        Some(name.to_owned())
+    });
+    Ok(names.collect())
+}
+
+/// The name of an integration test, from its path in the workspace: `<package>/tests/<name>.rs`.
+pub(crate) fn integration_test(path: &str) -> Option<&str> {
+    let (_, in_package) = path.split_once('/')?;
+    let name = in_package.strip_prefix("tests/")?.strip_suffix(".rs")?;
+    (!name.contains('/')).then_some(name)
 }
 
 fn test_command<'a>(tests: impl IntoIterator<Item = &'a String>) -> Command {
@@ -204,6 +207,7 @@ fn test_command<'a>(tests: impl IntoIterator<Item = &'a String>) -> Command {
 /// Builds as the user, runs as root; what needs root may not be skipped.
 fn as_root(mut command: Command) -> Result<Command> {
     command.env("INGEST_REQUIRE_BPF", "1");
+    with_built_programs(&mut command);
     if is_root() {
         return Ok(command);
     }
@@ -275,6 +279,18 @@ mod tests {
         }
         assert_eq!(tally.to_string(), "12 passed, 1 failed");
         assert_eq!(tally.failures, ["steer::b"]);
+    }
+
+    #[test]
+    fn integration_tests_are_found_in_every_package() {
+        assert_eq!(
+            integration_test("tests/tests/prog_reply.rs"),
+            Some("prog_reply")
+        );
+        assert_eq!(integration_test("ingest-agent/tests/cli.rs"), Some("cli"));
+        assert_eq!(integration_test("ingest-agent/tests/cli/helper.rs"), None);
+        assert_eq!(integration_test("ingest-common/src/flow/tests.rs"), None);
+        assert_eq!(integration_test("tests/src/lib.rs"), None);
     }
 
     #[test]

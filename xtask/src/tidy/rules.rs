@@ -247,7 +247,7 @@ fn names(source: &Source, found: &mut Vec<Violation>) {
 
 /// A test that needs root is in a file whose name says so, or nobody runs it.
 fn tiers(source: &Source, found: &mut Vec<Violation>) {
-    let Some(name) = source.path.strip_prefix("tests/tests/") else {
+    let Some(name) = crate::test::integration_test(&source.path) else {
         return;
     };
     if crate::test::tier_of(name) == crate::test::Tier::Unit
