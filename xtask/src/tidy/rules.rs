@@ -1,8 +1,10 @@
 //! The rules. Each is a function over one file, or over all of them, and says what to do instead.
 
+use std::collections::BTreeSet;
+
 use super::{
     Violation,
-    source::{Source, has_word},
+    source::{Source, has_word, is_word},
 };
 
 /// The kernel cuts longer names, and then bpftool and we disagree.
@@ -235,9 +237,7 @@ fn names(source: &Source, found: &mut Vec<Violation>) {
                     .flatten()
                     .next();
                 if let Some((_, rest)) = name {
-                    let end = rest
-                        .find(|c| !super::source::is_word(c))
-                        .unwrap_or(rest.len());
+                    let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
                     too_long(line, &rest[..end]);
                 }
             }
@@ -272,51 +272,94 @@ fn length(source: &Source, found: &mut Vec<Violation>) {
     }
 }
 
-/// Operators find every metric in README.
+/// Operators find every metric in README's table.
 fn metrics(sources: &[Source], found: &mut Vec<Violation>) {
     let Some(readme) = sources.iter().find(|source| source.path == "README.md") else {
         return;
     };
+    let rows = || {
+        readme
+            .lines()
+            .map(|(_, line)| line)
+            .filter(|line| line.starts_with('|'))
+    };
+    let mut seen = BTreeSet::new();
     for source in sources.iter().filter(|source| is_metrics(source)) {
-        for (number, line) in source.lines() {
-            for name in metric_names(line) {
-                // Registries add `_total` to counters; README has the full name.
-                if !readme.lines().any(|(_, row)| {
-                    row.trim_start().starts_with('|') && has_word_prefix(row, &name)
-                }) {
-                    let remedy = format!("add {name} to the table of metrics in README.md");
-                    found.push(violation(source, number, "metrics are documented", remedy));
-                }
+        for (number, stem) in metric_stems(source) {
+            let forms = METRIC_SUFFIXES.map(|suffix| format!("{stem}{suffix}"));
+            let is_documented = rows().any(|row| forms.iter().any(|form| has_word(row, form, "")));
+            if !is_documented && seen.insert(stem.clone()) {
+                let remedy = format!("add {stem} to the table of metrics in README.md");
+                found.push(violation(source, number, "metrics are documented", remedy));
             }
         }
     }
 }
 
+/// What the registry, or the format, adds to a metric's name.
+const METRIC_SUFFIXES: [&str; 6] = ["", "_total", "_info", "_bucket", "_count", "_sum"];
+
 fn is_metrics(source: &Source) -> bool {
     source.is_rust()
-        && source.is_in("ingest-agent/src")
-        && source
-            .path
-            .split('/')
-            .any(|part| part == "metrics" || part == "metrics.rs")
+        && (source.is_in("ingest-agent/src/metrics")
+            || source.path == "ingest-agent/src/metrics.rs")
 }
 
-/// Names of our metrics in a line's string literals.
-fn metric_names(line: &str) -> Vec<String> {
-    let literals = line.split('"').skip(1).step_by(2);
-    let is_name = |text: &&str| {
-        text.strip_prefix("ingest_").is_some_and(|rest| {
-            !rest.is_empty() && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+/// The metrics that a file names, in full (`ingest_flows`) or as it registers them (`flows`): line, and name without suffix.
+fn metric_stems(source: &Source) -> Vec<(usize, String)> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let line_of = |at: usize| {
+        1 + source
+            .text
+            .bytes()
+            .take(at)
+            .filter(|&byte| byte == b'\n')
+            .count()
+    };
+    let mut names = Vec::new();
+    for (at, _) in source.text.match_indices("\"ingest_") {
+        let rest = source.text.get(at + 1..).unwrap_or_default();
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        names.extend(rest.get(..end).map(|name| (line_of(at), name.to_owned())));
+    }
+    for function in ["register", "counter", "gauge", "encode_descriptor"] {
+        for (at, _) in source.code.match_indices(&format!("{function}(")) {
+            let name = call(source, at)
+                .and_then(|text| text.split('"').nth(1))
+                .unwrap_or_default();
+            if is_name(name) {
+                names.push((line_of(at), format!("ingest_{name}")));
+            }
+        }
+    }
+    let stem = |name: String| {
+        let suffix = METRIC_SUFFIXES
+            .iter()
+            .rev()
+            .find(|suffix| name.ends_with(*suffix));
+        suffix.map_or(name.clone(), |suffix| {
+            name.trim_end_matches(suffix).to_owned()
         })
     };
-    literals.filter(is_name).map(str::to_owned).collect()
+    names
+        .into_iter()
+        .map(|(line, name)| (line, stem(name)))
+        .collect()
 }
 
-/// Whether a row has `name`, alone or with a unit behind it that the registry appends.
-fn has_word_prefix(row: &str, name: &str) -> bool {
-    ["", "_total", "_info", "_bucket"]
-        .iter()
-        .any(|suffix| has_word(row, &format!("{name}{suffix}"), ""))
+/// The text of the call at `at`, up to its closing parenthesis.
+fn call(source: &Source, at: usize) -> Option<&str> {
+    let mut depth = 0_u32;
+    let length = source.code.get(at..)?.find(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        c == ')' && depth == 0
+    })?;
+    source.text.get(at..at + length)
 }
 
 #[cfg(test)]

@@ -204,27 +204,33 @@ fn files_too_long_to_read() {
 
 #[test]
 fn metrics_that_readme_does_not_name() {
-    let metrics = "    registry.register(\"ingest_flows\", \"Flows\", flows);\n    r(\"ingest_drops\", \"Drops\", d);";
-    let readme = "ingest_drops_total in passing\n\n| `ingest_flows` | flows now |\n";
-    let check_with = |readme: &str| {
+    let metrics = r##"
+        registry.register("flows", "Flows", flows.clone());
+        let mut drops = counter(
+            encoder,
+            "drops",
+            "Packets dropped",
+        )?;
+        counter(encoder, &format!("{of}_{}", metric.name), metric.help)?;
+        assert!(text.contains(r#"ingest_service_bytes_total{service="live/srt"} 0"#));
+    "##;
+    let undocumented = |readme: &str| {
         let sources = [
             Source::new("README.md", readme.to_owned()),
-            Source::new("ingest-agent/src/metrics.rs", metrics.to_owned()),
+            Source::new("ingest-agent/src/metrics/kernel.rs", metrics.to_owned()),
         ];
-        check(&sources)
-            .into_iter()
-            .map(|v| (v.line, v.rule))
+        let found = check(&sources).into_iter();
+        found
+            .map(|v| (v.line, v.remedy.split(' ').nth(1).unwrap().to_owned()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(check_with(readme), [(2, "metrics are documented")]);
+    let all = ["ingest_service_bytes", "ingest_flows", "ingest_drops"];
+    let expected: Vec<_> = [9, 2, 3].into_iter().zip(all.map(str::to_owned)).collect();
+    assert_eq!(undocumented("ingest_flows, in passing"), expected);
+    let table = "| `ingest_flows` | a |\n| `ingest_drops_total{reason}` | b |\n| `ingest_service_bytes_total` | c |";
+    assert_eq!(undocumented(table), []);
     assert_eq!(
-        check_with(&format!(
-            "{readme}| `ingest_drops_total{{reason}}` | drops |\n"
-        )),
-        []
-    );
-    assert_eq!(
-        broken("ingest-agent/src/metrics.rs", metrics),
+        broken("ingest-agent/src/metrics/kernel.rs", metrics),
         [],
         "no README yet"
     );
