@@ -1,6 +1,26 @@
-//! The agent.
-#![allow(missing_docs, reason = "scaffold")]
+//! The per-node agent of ingest steering: keeps the kernel's maps equal to what is desired, and shows what they say.
+//!
+//! The way of a change, and where to read:
+//! 1. [`source`] reads and watches the configuration and gives whole [`source::Snapshot`]s.
+//! 2. [`ports`] asks the kernel where each pod is on this node.
+//! 3. [`reconcile`] compares both with the maps: a pure function from three plain states to a list of writes.
+//! 4. [`dataplane`] does these writes. It alone knows aya, bpffs and `unsafe`.
+//! 5. [`agent`] is the loop around them; [`metrics`] serves what it and the kernel count.
+//!
+//! [`commands`] has one file a subcommand ([`cli`] has their arguments). All but `run` read what is pinned and work
+//! without an agent: traffic does not depend on this process, only changes do.
+//! [`error`] turns what went wrong into a sentence and an exit code.
+
+#![warn(missing_docs)]
+
+pub mod agent;
+pub mod cli;
+pub mod commands;
 pub mod dataplane;
+pub mod error;
+pub mod metrics;
+mod output;
 pub mod ports;
 pub mod reconcile;
 pub mod source;
+pub mod telemetry;

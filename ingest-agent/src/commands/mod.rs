@@ -1,0 +1,63 @@
+//! One file a subcommand. Each reads plain data, shapes it into documented rows (stable JSON field names) and prints.
+//!
+//! Only `run` keeps state; only `drain` and `unload` change any.
+
+mod backends;
+mod doctor;
+mod drain;
+mod explain;
+mod run;
+mod services;
+mod status;
+mod streams;
+mod unload;
+
+use tokio::runtime::Runtime;
+
+pub use self::{
+    backends::BackendRow,
+    doctor::{Check, Grade},
+    drain::DrainRow,
+    explain::Explanation,
+    services::ServiceRow,
+    status::{Status, UplinkRow},
+    streams::StreamRow,
+};
+pub(crate) use self::{backends::is_up, status::uplink};
+use crate::{
+    cli::{Cli, Command},
+    error::Error,
+};
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    let Cli {
+        pin_root,
+        output,
+        command,
+        ..
+    } = cli;
+    match command {
+        Command::Run(args) => runtime()?.block_on(run::run(&pin_root, args)),
+        Command::Status => status::run(&pin_root, output),
+        Command::Services => services::run(&pin_root, output),
+        Command::Backends => backends::run(&pin_root, output),
+        Command::Streams(args) => streams::run(&pin_root, output, &args),
+        Command::Explain(args) => explain::run(&pin_root, output, &args),
+        Command::Drain(args) => drain::run(&pin_root, output, &args),
+        Command::Doctor(args) => runtime()?.block_on(doctor::run(&pin_root, output, &args)),
+        Command::Unload => unload::run(&pin_root, output),
+    }
+}
+
+fn runtime() -> Result<Runtime, Error> {
+    // Two threads: a scrape or a walk over the flows does not hold up a change of the maps.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime {
+            operation: "starting the runtime",
+            source,
+        })
+}

@@ -1,0 +1,107 @@
+//! `ingest-agent run`: puts the agent together and runs it until a signal.
+
+use std::{path::Path, sync::Arc};
+
+use ingest_common::abi;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::info;
+
+use crate::{
+    agent::{Agent, Settings, tell_warnings},
+    cli::{KernelLog, Run, XdpMode},
+    dataplane::{Dataplane, Lock, LogLevel, Options, Reader, XdpChoice},
+    error::Error,
+    metrics::{self, AgentMetrics, Probes},
+    source::file,
+};
+
+pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
+    // From here on a signal stops the agent in order, however early it comes.
+    let shutdown = signals()?;
+    let bytes = file::read(&args.config)?;
+    let snapshot = file::parse(&args.config, &bytes)?;
+    tell_warnings(&snapshot);
+    let address = args.metrics_addr;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::MetricsAddress { address, source })?;
+
+    let lock = Lock::acquire(pin_root)?;
+    let options = options(pin_root, &args, snapshot.uplinks.clone());
+    let dataplane = Dataplane::load(&options, &lock).await?;
+    let metrics = Arc::new(AgentMetrics::default());
+    let probes = Arc::new(Probes::default());
+    let reader = Reader::open(pin_root)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(metrics::serve(
+        listener,
+        metrics.clone(),
+        probes.clone(),
+        reader,
+        async { drop(stopped.await) },
+    ));
+    info!(%address, "serving /metrics, /livez and /readyz");
+
+    let settings = Settings {
+        delivery: args.delivery,
+        drain_deadline: args.drain_deadline,
+        drain_window: args.drain_window,
+    };
+    let config = abi::Config {
+        silence_ns: args.silence.as_nanos() as u64,
+        ..Default::default()
+    };
+    let (agent, watcher) =
+        Agent::start(dataplane, settings, snapshot, &config, metrics, &probes).await?;
+    let (changes, follower) = file::watch(&args.config, bytes);
+    let result = agent.run(watcher, changes, &args.config, shutdown).await;
+    follower.abort();
+    // The server may be waiting for a scraper that does not read.
+    drop(stop);
+    server.abort();
+    result
+}
+
+/// Done when SIGTERM or SIGINT has come.
+fn signals() -> Result<impl Future<Output = ()>, Error> {
+    let listen = |kind| {
+        signal(kind).map_err(|source| Error::Runtime {
+            operation: "listening for signals",
+            source,
+        })
+    };
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+    })
+}
+
+fn options(pin_root: &Path, args: &Run, uplinks: Vec<String>) -> Options {
+    Options {
+        pin_root: pin_root.to_path_buf(),
+        uplinks,
+        xdp_mode: match args.xdp_mode {
+            XdpMode::Auto => XdpChoice::Auto,
+            XdpMode::Native => XdpChoice::Native,
+            XdpMode::Generic => XdpChoice::Generic,
+        },
+        kernel_log: args.kernel_log.map(|level| match level {
+            KernelLog::Error => LogLevel::Error,
+            KernelLog::Warn => LogLevel::Warn,
+            KernelLog::Info => LogLevel::Info,
+            KernelLog::Debug => LogLevel::Debug,
+            KernelLog::Trace => LogLevel::Trace,
+        }),
+        max_flows: args.max_flows,
+    }
+}

@@ -1,0 +1,211 @@
+//! `ingest-agent services`
+
+use std::path::Path;
+
+use ingest_common::abi;
+use serde::Serialize;
+
+use crate::{
+    cli::Output,
+    dataplane::{BackendView, Reader, ServiceView},
+    error::Error,
+    output::{self, bytes, print, socket},
+    reconcile::from_abi,
+};
+
+/// A VIP:port:protocol of a service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceRow {
+    /// `namespace/name`
+    pub name: String,
+    /// `address:port`
+    pub vip: String,
+    /// `srt` or `udp`
+    pub protocol: &'static str,
+    /// Index of its counters.
+    pub id: u16,
+    /// Index of its Maglev table.
+    pub pool: u16,
+    /// Whether only some sources may reach it.
+    pub source_ranges: bool,
+    /// Established flows.
+    pub flows: u64,
+    /// Sessions accepted by pods.
+    pub accepted: u64,
+    /// Sessions rejected by pods.
+    pub rejected: u64,
+    /// Sessions ended by one of their ends.
+    pub ended: u64,
+    /// Sessions cut because their backend could not go on.
+    pub cut: u64,
+    /// Packets from clients.
+    pub up_packets: u64,
+    /// UDP payload bytes of them.
+    pub up_bytes: u64,
+    /// Packets from pods.
+    pub down_packets: u64,
+    /// UDP payload bytes of them.
+    pub down_bytes: u64,
+    /// First transmissions that did not arrive at the node.
+    pub lost: u64,
+    /// Retransmitted packets.
+    pub retransmitted: u64,
+}
+
+pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
+    let reader = Reader::open(pin_root)?;
+    let rows = rows(&reader.services()?, &reader.flows()?);
+    print(output, &rows, |rows| table(rows))
+}
+
+fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<ServiceRow> {
+    services
+        .iter()
+        .map(|view| {
+            let ServiceView {
+                key,
+                service,
+                name,
+                traffic,
+            } = view;
+            let established = flows
+                .iter()
+                .filter(|(k, f)| k.service == service.id && is_live(f));
+            ServiceRow {
+                name: name.clone(),
+                vip: socket(&key.address, key.port),
+                protocol: protocol(service),
+                id: service.id,
+                pool: service.pool,
+                source_ranges: service.flags & abi::SERVICE_SOURCE_RANGES != 0,
+                flows: established.count() as u64,
+                accepted: traffic.accepted,
+                rejected: traffic.rejected,
+                ended: traffic.ended,
+                cut: traffic.cut,
+                up_packets: traffic.up_packets,
+                up_bytes: traffic.up_bytes,
+                down_packets: traffic.down_packets,
+                down_bytes: traffic.down_bytes,
+                lost: traffic.gaps.saturating_sub(traffic.out_of_order),
+                retransmitted: traffic.retransmitted,
+            }
+        })
+        .collect()
+}
+
+fn table(rows: &[ServiceRow]) -> String {
+    if rows.is_empty() {
+        return "no services".to_owned();
+    }
+    output::table(
+        [
+            "SERVICE",
+            "VIP",
+            "PROTOCOL",
+            "SOURCES",
+            ">FLOWS",
+            ">ACCEPTED",
+            ">REJECTED",
+            ">ENDED",
+            ">CUT",
+            ">UP",
+            ">DOWN",
+            ">LOST",
+            ">RETRANSMITTED",
+        ],
+        rows.iter().map(|r| {
+            [
+                r.name.clone(),
+                r.vip.clone(),
+                r.protocol.to_owned(),
+                if r.source_ranges { "some" } else { "all" }.to_owned(),
+                r.flows.to_string(),
+                r.accepted.to_string(),
+                r.rejected.to_string(),
+                r.ended.to_string(),
+                r.cut.to_string(),
+                bytes(r.up_bytes),
+                bytes(r.down_bytes),
+                r.lost.to_string(),
+                r.retransmitted.to_string(),
+            ]
+        }),
+    )
+}
+
+/// What the service carries.
+pub(super) fn protocol(service: &abi::Service) -> &'static str {
+    if service.flags & abi::SERVICE_SRT != 0 {
+        "srt"
+    } else {
+        "udp"
+    }
+}
+
+/// Whether the flow is established.
+pub(super) fn is_live(flow: &abi::Flow) -> bool {
+    abi::FlowState::from_u8(flow.state) == abi::FlowState::Established
+}
+
+/// Whether the flow belongs to the slot's present backend rather than an earlier one.
+pub(super) fn is_of(flow: &abi::Flow, backend: &BackendView) -> bool {
+    flow.slot == backend.slot && flow.incarnation == backend.backend.incarnation
+}
+
+/// `address:port` of a backend.
+pub(super) fn address(backend: &abi::Backend) -> String {
+    std::net::SocketAddr::new(from_abi(&backend.address), backend.port).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_count_the_live_flows_of_each_service() {
+        let view = ServiceView {
+            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
+            service: abi::Service {
+                id: 3,
+                pool: 1,
+                flags: abi::SERVICE_SRT,
+            },
+            name: "live/srt".into(),
+            traffic: abi::Traffic {
+                accepted: 2,
+                up_bytes: 1_500_000,
+                gaps: 7,
+                out_of_order: 2,
+                ..Default::default()
+            },
+        };
+        let flow = |service, state: abi::FlowState| {
+            let key = abi::FlowKey {
+                service,
+                port: 1,
+                ..Default::default()
+            };
+            (
+                key,
+                abi::Flow {
+                    state: state as u8,
+                    ..Default::default()
+                },
+            )
+        };
+        let flows = [
+            flow(3, abi::FlowState::Established),
+            flow(3, abi::FlowState::Cut),
+            flow(4, abi::FlowState::Established),
+        ];
+        let rows = rows(&[view], &flows);
+        assert_eq!((rows[0].flows, rows[0].lost), (1, 5));
+        let text = table(&rows);
+        assert!(text.contains("203.0.113.10:9000"), "{text}");
+        assert!(text.contains("1.5 MB"), "{text}");
+        let json = serde_json::to_value(&rows).unwrap();
+        assert_eq!(json[0]["vip"], "203.0.113.10:9000");
+        assert_eq!(json[0]["protocol"], "srt");
+    }
+}

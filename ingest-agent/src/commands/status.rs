@@ -1,0 +1,310 @@
+//! `ingest-agent status`
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ingest_common::abi;
+use serde::Serialize;
+
+use super::{backends, services::is_live};
+use crate::{
+    cli::Output,
+    dataplane::{self, Lock, Reader},
+    error::Error,
+    output::{self, age, padded, print},
+};
+
+/// The dataplane of this node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// Whether an agent runs now. Traffic is steered either way.
+    pub agent_running: bool,
+    /// Version of the agent that wrote the maps last.
+    pub agent_version: String,
+    /// Its process id.
+    pub agent_pid: u32,
+    /// Seconds since its configuration was first complete in the maps; absent: not yet.
+    pub ready_seconds: Option<u64>,
+    /// Version of the maps' layout.
+    pub schema: u32,
+    /// Interfaces that clients' packets come in by.
+    pub uplinks: Vec<UplinkRow>,
+    /// Programs attached, by hook.
+    pub links: BTreeMap<&'static str, usize>,
+    /// VIP:port:protocols.
+    pub services: usize,
+    /// Backends by state.
+    pub backends: BTreeMap<&'static str, usize>,
+    /// Backends by delivery mode.
+    pub modes: BTreeMap<&'static str, usize>,
+    /// Backends that get no new sessions though the configuration says serving.
+    pub backends_down: usize,
+    /// Established flows.
+    pub flows: usize,
+    /// Flows that fit.
+    pub flow_capacity: u32,
+    /// Handshakes under way, stale ones included.
+    pub handshakes: usize,
+    /// A pod that gets data and sends nothing for this many milliseconds hangs.
+    pub silence_ms: u64,
+    /// Dropped packets by reason, where there were any.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Packets to VIPs left to the host, by reason, where there were any.
+    pub passes: BTreeMap<&'static str, u64>,
+}
+
+/// An uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UplinkRow {
+    /// Interface name.
+    pub name: String,
+    /// Interface index when the programs were attached.
+    pub ifindex: u32,
+    /// `native`, `generic` or `none`.
+    pub xdp_mode: &'static str,
+    /// Whether it is a veth.
+    pub veth: bool,
+}
+
+pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
+    let reader = Reader::open(pin_root)?;
+    let status = read(&reader, Lock::is_held(pin_root))?;
+    print(output, &status, render)
+}
+
+fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
+    let (node, config, flows) = (reader.node()?, reader.config()?, reader.flows()?);
+    let rows = backends::rows(
+        &reader.backends()?,
+        &flows,
+        &config,
+        &node,
+        dataplane::now_ns(),
+    );
+    let count = |of: fn(&backends::BackendRow) -> &'static str| {
+        let mut counts = BTreeMap::new();
+        for row in &rows {
+            *counts.entry(of(row)).or_default() += 1;
+        }
+        counts
+    };
+    let mut links = BTreeMap::new();
+    for link in reader.links()? {
+        *links.entry(link.hook).or_default() += 1;
+    }
+    Ok(Status {
+        agent_running,
+        agent_version: padded(&node.agent_version),
+        agent_pid: node.agent_pid,
+        ready_seconds: ready_seconds(node.ready_unix_ns, SystemTime::now()),
+        schema: node.schema,
+        uplinks: node
+            .uplinks
+            .iter()
+            .filter(|u| u.ifindex != 0)
+            .map(uplink)
+            .collect(),
+        links,
+        services: reader.services()?.len(),
+        backends: count(|row| row.state),
+        modes: count(|row| row.mode),
+        backends_down: rows
+            .iter()
+            .filter(|row| row.state == "serving" && !row.up)
+            .count(),
+        flows: flows.iter().filter(|(_, flow)| is_live(flow)).count(),
+        flow_capacity: reader.max_flows(),
+        handshakes: reader.handshakes()?,
+        silence_ms: config.silence_ns / 1_000_000,
+        drops: reader
+            .drops()?
+            .into_iter()
+            .filter(|d| d.1 > 0)
+            .map(|(r, n)| (r.as_str(), n))
+            .collect(),
+        passes: reader
+            .passes()?
+            .into_iter()
+            .filter(|p| p.1 > 0)
+            .map(|(r, n)| (r.as_str(), n))
+            .collect(),
+    })
+}
+
+/// An uplink as the CLI and the metrics name it.
+pub(crate) fn uplink(uplink: &abi::Uplink) -> UplinkRow {
+    UplinkRow {
+        name: padded(&uplink.name),
+        ifindex: uplink.ifindex,
+        xdp_mode: match uplink.xdp_mode {
+            1 => "native",
+            2 => "generic",
+            _ => "none",
+        },
+        veth: uplink.is_veth != 0,
+    }
+}
+
+fn ready_seconds(ready_unix_ns: u64, now: SystemTime) -> Option<u64> {
+    let since = UNIX_EPOCH + Duration::from_nanos(ready_unix_ns);
+    (ready_unix_ns != 0).then(|| now.duration_since(since).unwrap_or_default().as_secs())
+}
+
+fn render(status: &Status) -> String {
+    let counts = |counts: &BTreeMap<&'static str, usize>| {
+        let parts: Vec<_> = counts
+            .iter()
+            .map(|(word, n)| format!("{n} {word}"))
+            .collect();
+        parts.join(", ")
+    };
+    let agent = match (status.agent_running, status.ready_seconds) {
+        (true, Some(s)) => {
+            format!(
+                "runs (pid {}), ready for {}",
+                status.agent_pid,
+                age(Duration::from_secs(s))
+            )
+        }
+        (true, None) => format!("starts (pid {})", status.agent_pid),
+        (false, _) => "does not run; traffic is steered by what is in the maps".to_owned(),
+    };
+    let uplinks: Vec<_> = status
+        .uplinks
+        .iter()
+        .map(|u| {
+            format!(
+                "{} ({} XDP{})",
+                u.name,
+                u.xdp_mode,
+                if u.veth { ", veth" } else { "" }
+            )
+        })
+        .collect();
+    let links: Vec<_> = status
+        .links
+        .iter()
+        .map(|(hook, n)| format!("{n} {hook}"))
+        .collect();
+    let mut lines = vec![
+        ("agent", agent),
+        (
+            "version",
+            format!("{} (schema {})", status.agent_version, status.schema),
+        ),
+        ("uplinks", uplinks.join(", ")),
+        ("programs", links.join(", ")),
+        ("services", status.services.to_string()),
+        ("backends", counts(&status.backends)),
+        ("delivery", counts(&status.modes)),
+        (
+            "flows",
+            format!("{} of {}", status.flows, status.flow_capacity),
+        ),
+        ("handshakes", status.handshakes.to_string()),
+        ("silence", age(Duration::from_millis(status.silence_ms))),
+    ];
+    if status.backends_down > 0 {
+        lines.push((
+            "down",
+            format!(
+                "{} serving backends get no new sessions; see `backends`",
+                status.backends_down
+            ),
+        ));
+    }
+    for (title, reasons) in [("dropped", &status.drops), ("passed", &status.passes)] {
+        let reasons: Vec<_> = reasons
+            .iter()
+            .map(|(reason, n)| format!("{n} {reason}"))
+            .collect();
+        lines.push((
+            title,
+            if reasons.is_empty() {
+                "nothing".to_owned()
+            } else {
+                reasons.join(", ")
+            },
+        ));
+    }
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(title, text)| {
+            format!(
+                "{title:<11} {}",
+                if text.is_empty() {
+                    output::dash()
+                } else {
+                    text
+                }
+            )
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            agent_running: false,
+            agent_version: "0.1.0".into(),
+            agent_pid: 7,
+            ready_seconds: Some(60),
+            schema: 1,
+            uplinks: vec![UplinkRow {
+                name: "eth0".into(),
+                ifindex: 2,
+                xdp_mode: "generic",
+                veth: true,
+            }],
+            links: BTreeMap::from([("xdp", 1)]),
+            services: 1,
+            backends: BTreeMap::from([("draining", 1), ("serving", 2)]),
+            modes: BTreeMap::new(),
+            backends_down: 1,
+            flows: 3,
+            flow_capacity: 131_072,
+            handshakes: 0,
+            silence_ms: 300,
+            drops: BTreeMap::from([("no_backend", 4)]),
+            passes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn people_are_told_what_matters() {
+        let text = render(&status());
+        for part in [
+            "does not run; traffic is steered",
+            "eth0 (generic XDP, veth)",
+            "1 draining, 2 serving",
+            "3 of 131072",
+            "4 no_backend",
+            "passed      nothing",
+            "down        1 serving",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let running = Status {
+            agent_running: true,
+            ..status()
+        };
+        assert!(render(&running).contains("runs (pid 7), ready for 1m00s"));
+    }
+
+    #[test]
+    fn a_clock_set_back_is_no_failure() {
+        assert_eq!(ready_seconds(0, UNIX_EPOCH), None);
+        assert_eq!(
+            ready_seconds(5_000_000_000, UNIX_EPOCH + Duration::from_secs(8)),
+            Some(3)
+        );
+        assert_eq!(ready_seconds(5_000_000_000, UNIX_EPOCH), Some(0));
+    }
+}

@@ -1,0 +1,466 @@
+//! The kernel's counters as metrics.
+
+use std::{collections::HashMap, fmt};
+
+use ingest_common::{
+    abi::{self, BackendState, DeliveryMode, Traffic},
+    reason::{DropReason, PassReason},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+
+use crate::{
+    commands,
+    dataplane::{self, BackendView, Reader, ServiceView},
+    output::{padded, socket},
+};
+
+/// What the maps said at a scrape. Plain data.
+#[derive(Clone, Debug, Default)]
+pub struct KernelState {
+    /// Services with their counters.
+    pub services: Vec<ServiceView>,
+    /// Backends with their counters.
+    pub backends: Vec<BackendView>,
+    /// Dropped packets.
+    pub drops: Vec<(DropReason, u64)>,
+    /// Passed packets.
+    pub passes: Vec<(PassReason, u64)>,
+    /// Established flows by service id.
+    pub flows: HashMap<u16, u32>,
+    /// Flows that fit.
+    pub max_flows: u32,
+    /// Who runs where.
+    pub node: abi::Node,
+    /// The packet path's settings.
+    pub config: abi::Config,
+    /// When this was read.
+    pub now_ns: u64,
+}
+
+impl KernelState {
+    /// Reads all of it but for the flows.
+    pub fn read(reader: &Reader) -> Result<Self, dataplane::Error> {
+        Ok(Self {
+            services: reader.services()?,
+            backends: reader.backends()?,
+            drops: reader.drops()?,
+            passes: reader.passes()?,
+            flows: HashMap::new(),
+            max_flows: reader.max_flows(),
+            node: reader.node()?,
+            config: reader.config()?,
+            now_ns: dataplane::now_ns(),
+        })
+    }
+
+    pub(super) fn with_flows(self, flows: HashMap<u16, u32>) -> Self {
+        Self { flows, ..self }
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// A counter of [`Traffic`]: name behind `service_` or `backend_`, help, and its series by one more label.
+struct TrafficMetric {
+    name: &'static str,
+    help: &'static str,
+    label: Option<&'static str>,
+    series: &'static [(&'static str, fn(&Traffic) -> u64)],
+}
+
+const TRAFFIC: [TrafficMetric; 9] = [
+    TrafficMetric {
+        name: "packets",
+        help: "Packets steered: up from clients, down from pods",
+        label: Some("direction"),
+        series: &[("up", |t| t.up_packets), ("down", |t| t.down_packets)],
+    },
+    TrafficMetric {
+        name: "bytes",
+        help: "UDP payload bytes of these packets",
+        label: Some("direction"),
+        series: &[("up", |t| t.up_bytes), ("down", |t| t.down_bytes)],
+    },
+    TrafficMetric {
+        name: "sessions",
+        help: "Sessions: accepted or rejected by a pod, ended by one of their ends, cut because their backend could not go on",
+        label: Some("event"),
+        series: &[
+            ("accepted", |t| t.accepted),
+            ("rejected", |t| t.rejected),
+            ("ended", |t| t.ended),
+            ("cut", |t| t.cut),
+        ],
+    },
+    TrafficMetric {
+        name: "inductions",
+        help: "SRT handshakes begun by clients",
+        label: None,
+        series: &[("", |t| t.inductions)],
+    },
+    TrafficMetric {
+        name: "shutdowns",
+        help: "SHUTDOWNs sent to callers",
+        label: None,
+        series: &[("", |t| t.shutdowns)],
+    },
+    TrafficMetric {
+        name: "retransmitted_packets",
+        help: "SRT data packets that clients sent again",
+        label: None,
+        series: &[("", |t| t.retransmitted)],
+    },
+    TrafficMetric {
+        name: "sequence_gaps",
+        help: "Sequence numbers skipped by first transmissions before they came to this node",
+        label: None,
+        series: &[("", |t| t.gaps)],
+    },
+    TrafficMetric {
+        name: "out_of_order_packets",
+        help: "First transmissions that came behind a later one; each fills a gap",
+        label: None,
+        series: &[("", |t| t.out_of_order)],
+    },
+    TrafficMetric {
+        name: "reported_lost_packets",
+        help: "Sequence numbers that pods reported lost; repeats count again",
+        label: None,
+        series: &[("", |t| t.reported_lost)],
+    },
+];
+
+impl Collector for KernelState {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let services: Vec<_> = self
+            .services
+            .iter()
+            .map(|s| (s.name.as_str(), socket(&s.key.address, s.key.port), s))
+            .collect();
+        let backends: Vec<_> = self
+            .backends
+            .iter()
+            .map(|b| {
+                (
+                    b.name.as_str(),
+                    socket(&b.backend.address, b.backend.port),
+                    b,
+                )
+            })
+            .collect();
+        for metric in &TRAFFIC {
+            let rows = services.iter().map(|(name, vip, s)| {
+                (vec![("service", *name), ("vip", vip.as_str())], &s.traffic)
+            });
+            traffic(&mut encoder, "service", metric, rows)?;
+            let rows = backends.iter().map(|(name, address, b)| {
+                (
+                    vec![("backend", *name), ("address", address.as_str())],
+                    &b.traffic,
+                )
+            });
+            traffic(&mut encoder, "backend", metric, rows)?;
+        }
+
+        let mut gauge = gauge(
+            &mut encoder,
+            "flows",
+            "Established flows, counted every few seconds",
+        )?;
+        for (name, vip, service) in &services {
+            let flows = self
+                .flows
+                .get(&service.service.id)
+                .copied()
+                .unwrap_or_default();
+            set(&mut gauge, &[("service", name), ("vip", vip)], flows.into())?;
+        }
+        self.encode_backends(&mut encoder, &backends)?;
+        self.encode_reasons(&mut encoder)?;
+        self.encode_node(&mut encoder)
+    }
+}
+
+impl KernelState {
+    fn encode_backends(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        backends: &[(&str, String, &BackendView)],
+    ) -> fmt::Result {
+        let help = "Whether the backend gets new sessions";
+        let mut up = gauge(encoder, "backend_up", help)?;
+        for (name, address, view) in backends {
+            let is_up = commands::is_up(view, &self.config, self.now_ns);
+            set(
+                &mut up,
+                &[("backend", name), ("address", address)],
+                i64::from(is_up),
+            )?;
+        }
+        let help = "What the configuration says of the backend: 1 for its state";
+        let mut states = gauge(encoder, "backend_state", help)?;
+        for (name, address, view) in backends {
+            for state in [
+                BackendState::Serving,
+                BackendState::Draining,
+                BackendState::Gone,
+            ] {
+                let labels = [
+                    ("backend", *name),
+                    ("address", address),
+                    ("state", state.as_str()),
+                ];
+                set(
+                    &mut states,
+                    &labels,
+                    i64::from(view.backend.state == state as u8),
+                )?;
+            }
+        }
+        let help = "How packets get into the backend: 1 for its mode";
+        let mut modes = gauge(encoder, "backend_delivery", help)?;
+        for (name, address, view) in backends {
+            let mode = DeliveryMode::from_u8(view.backend.mode).as_str();
+            set(
+                &mut modes,
+                &[("backend", name), ("address", address), ("mode", mode)],
+                1,
+            )?;
+        }
+        let help = "How often the backend's process was seen dead";
+        let mut deaths = counter(encoder, "backend_deaths", help)?;
+        for (name, address, view) in backends {
+            let labels = [("backend", *name), ("address", address.as_str())];
+            count(&mut deaths, &labels, view.health.deaths.into())?;
+        }
+        Ok(())
+    }
+
+    fn encode_reasons(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut drops = counter(encoder, "drops", "Packets to VIPs dropped, by reason")?;
+        for (reason, packets) in &self.drops {
+            count(&mut drops, &[("reason", reason.as_str())], *packets)?;
+        }
+        let help = "Packets to VIPs left to the host, by reason";
+        let mut passes = counter(encoder, "passes", help)?;
+        for (reason, packets) in &self.passes {
+            count(&mut passes, &[("reason", reason.as_str())], *packets)?;
+        }
+        Ok(())
+    }
+
+    fn encode_node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut capacity = gauge(encoder, "flow_table_capacity", "Flows that fit")?;
+        set(&mut capacity, &[], self.max_flows.into())?;
+        let mut ready = gauge(
+            encoder,
+            "ready_timestamp_seconds",
+            "When the configuration was first complete in the maps; 0: not yet",
+        )?;
+        set(
+            &mut ready,
+            &[],
+            (self.node.ready_unix_ns / 1_000_000_000) as i64,
+        )?;
+        let uplinks: Vec<_> = self
+            .node
+            .uplinks
+            .iter()
+            .filter(|u| u.ifindex != 0)
+            .map(commands::uplink)
+            .collect();
+        let mut native = gauge(
+            encoder,
+            "xdp_native",
+            "Whether XDP runs in the uplink's driver",
+        )?;
+        for uplink in &uplinks {
+            let is_native = i64::from(uplink.xdp_mode == "native");
+            set(&mut native, &[("uplink", &uplink.name)], is_native)?;
+        }
+        let (schema, version) = (
+            self.node.schema.to_string(),
+            padded(&self.node.agent_version),
+        );
+        let mut info = encoder.encode_descriptor(
+            "dataplane",
+            "The loaded programs, by uplink",
+            None,
+            MetricType::Info,
+        )?;
+        for uplink in &uplinks {
+            let labels = [
+                ("schema", schema.as_str()),
+                ("xdp_mode", uplink.xdp_mode),
+                ("uplink", &uplink.name),
+                ("version", &version),
+            ];
+            info.encode_info(&labels)?;
+        }
+        Ok(())
+    }
+}
+
+fn traffic<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    of: &str,
+    metric: &TrafficMetric,
+    rows: impl Iterator<Item = (Labels<'a>, &'a Traffic)>,
+) -> fmt::Result {
+    let name = format!("{of}_{}", metric.name);
+    let mut counter = counter(encoder, &name, metric.help)?;
+    for (labels, traffic) in rows {
+        for (value, read) in metric.series {
+            let mut labels = labels.clone();
+            labels.extend(metric.label.map(|label| (label, *value)));
+            count(&mut counter, &labels, read(traffic))?;
+        }
+    }
+    Ok(())
+}
+
+fn counter<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &'e str,
+) -> Result<MetricEncoder<'e>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+fn gauge<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &'e str,
+) -> Result<MetricEncoder<'e>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
+}
+
+fn count(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+    metric
+        .encode_family(&labels)?
+        .encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+fn set(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: i64) -> fmt::Result {
+    if labels.is_empty() {
+        return metric.encode_gauge(&value);
+    }
+    metric.encode_family(&labels)?.encode_gauge(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{AgentMetrics, render};
+
+    fn state() -> KernelState {
+        let mut node = abi::Node {
+            schema: 1,
+            ready_unix_ns: 5_000_000_000,
+            ..Default::default()
+        };
+        node.uplinks[0] = abi::Uplink {
+            ifindex: 2,
+            xdp_mode: 1,
+            ..Default::default()
+        };
+        node.uplinks[0].name[..4].copy_from_slice(b"eth0");
+        node.agent_version[..5].copy_from_slice(b"0.1.0");
+        KernelState {
+            services: vec![ServiceView {
+                key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
+                service: abi::Service {
+                    id: 3,
+                    ..Default::default()
+                },
+                name: "live/srt".into(),
+                traffic: Traffic {
+                    up_packets: 5,
+                    accepted: 2,
+                    gaps: 4,
+                    ..Default::default()
+                },
+            }],
+            backends: vec![BackendView {
+                slot: 1,
+                backend: abi::Backend {
+                    address: abi::v4_mapped([10, 0, 1, 2]),
+                    port: 9000,
+                    state: BackendState::Serving as u8,
+                    mode: DeliveryMode::Peer as u8,
+                    ..Default::default()
+                },
+                health: abi::Health {
+                    deaths: 1,
+                    ..Default::default()
+                },
+                name: "live/pod-a".into(),
+                traffic: Traffic {
+                    down_bytes: 9,
+                    ..Default::default()
+                },
+            }],
+            drops: DropReason::ALL.iter().map(|r| (*r, *r as u64)).collect(),
+            passes: PassReason::ALL.iter().map(|r| (*r, 0)).collect(),
+            max_flows: 1024,
+            node,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_scrape_has_every_family() {
+        let agent = AgentMetrics::default();
+        agent.set_flows(HashMap::from([(3, 7)]));
+        agent.config_read(true);
+        agent.event(Some(abi::EventKind::FlowAccepted));
+        agent.event(None);
+        agent.applied(std::time::Duration::from_millis(2));
+        let text = render(&agent, state()).unwrap();
+        for line in [
+            r#"ingest_service_packets_total{service="live/srt",vip="203.0.113.10:9000",direction="up"} 5"#,
+            r#"ingest_service_bytes_total{service="live/srt",vip="203.0.113.10:9000",direction="down"} 0"#,
+            r#"ingest_service_sessions_total{service="live/srt",vip="203.0.113.10:9000",event="accepted"} 2"#,
+            r#"ingest_service_sequence_gaps_total{service="live/srt",vip="203.0.113.10:9000"} 4"#,
+            r#"ingest_backend_bytes_total{backend="live/pod-a",address="10.0.1.2:9000",direction="down"} 9"#,
+            r#"ingest_backend_up{backend="live/pod-a",address="10.0.1.2:9000"} 1"#,
+            r#"ingest_backend_state{backend="live/pod-a",address="10.0.1.2:9000",state="draining"} 0"#,
+            r#"ingest_backend_delivery{backend="live/pod-a",address="10.0.1.2:9000",mode="peer"} 1"#,
+            r#"ingest_backend_deaths_total{backend="live/pod-a",address="10.0.1.2:9000"} 1"#,
+            r#"ingest_drops_total{reason="no_backend"} 17"#,
+            r#"ingest_passes_total{reason="fragment"} 0"#,
+            r#"ingest_flows{service="live/srt",vip="203.0.113.10:9000"} 7"#,
+            "ingest_flow_table_capacity 1024",
+            "ingest_ready_timestamp_seconds 5",
+            r#"ingest_xdp_native{uplink="eth0"} 1"#,
+            r#"ingest_dataplane_info{schema="1",xdp_mode="native",uplink="eth0",version="0.1.0"} 1"#,
+            r#"ingest_config_reloads_total{result="applied"} 1"#,
+            r#"ingest_config_reloads_total{result="refused"} 0"#,
+            "ingest_config_last_reload_successful 1",
+            r#"ingest_events_total{kind="flow_accepted"} 1"#,
+            r#"ingest_events_total{kind="unknown"} 1"#,
+            "ingest_apply_duration_seconds_count 1",
+            r#"ingest_build_info{version="#,
+        ] {
+            assert!(
+                text.lines().any(|l| l.starts_with(line)),
+                "{line} in\n{text}"
+            );
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_family_is_described_once() {
+        let text = render(&AgentMetrics::default(), state()).unwrap();
+        let mut types: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
+        let all = types.len();
+        types.sort_unstable();
+        types.dedup();
+        assert_eq!(types.len(), all);
+    }
+}

@@ -1,0 +1,191 @@
+//! What is served on /metrics, and the server.
+//!
+//! [`AgentMetrics`] is what the agent itself counts; [`kernel`] reads the rest out of the maps at each scrape, so
+//! counters survive the agent. Labels are bounded: services, VIPs, backends, reasons; never a client's address.
+
+mod kernel;
+mod server;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use ingest_common::abi::EventKind;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+pub use self::{
+    kernel::KernelState,
+    server::{Probes, serve},
+};
+
+/// What the agent counts. Shared: the run loop writes, scrapes read.
+pub struct AgentMetrics {
+    registry: Mutex<Registry>,
+    config_reloads: Family<ResultLabel, Counter>,
+    config_good: Gauge,
+    events: Family<KindLabel, Counter>,
+    apply_seconds: Histogram,
+    apply_failures: Counter,
+    backends_unproven: Gauge<f64, AtomicU64>,
+    /// Established flows by service id, as of the last sweep.
+    flows: RwLock<HashMap<u16, u32>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+impl Default for AgentMetrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ingest");
+        let config_reloads = Family::<ResultLabel, Counter>::default();
+        let config_good = Gauge::default();
+        let events = Family::<KindLabel, Counter>::default();
+        let apply_seconds = Histogram::new(exponential_buckets(0.0001, 4.0, 8));
+        let apply_failures = Counter::default();
+        let backends_unproven = Gauge::<f64, AtomicU64>::default();
+        registry.register(
+            "config_reloads",
+            "Changes of the configuration, by whether they were applied or refused",
+            config_reloads.clone(),
+        );
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the configuration is what the maps say",
+            config_good.clone(),
+        );
+        registry.register(
+            "events",
+            "Transitions that the kernel told of",
+            events.clone(),
+        );
+        registry.register(
+            "apply_duration_seconds",
+            "Time from a known change to its last write to the maps",
+            apply_seconds.clone(),
+        );
+        registry.register(
+            "apply_failures",
+            "Writes to the maps that failed",
+            apply_failures.clone(),
+        );
+        registry.register(
+            "redirect_unproven_backends",
+            "Backends that were to be reached by redirect and did not answer a probe",
+            backends_unproven.clone(),
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        registry.register(
+            "build",
+            "The running agent",
+            Info::new(VersionLabel { version }),
+        );
+        // All series from the start, so that a rate over a first failure is not missing.
+        for result in ["applied", "refused"] {
+            config_reloads
+                .get_or_create(&ResultLabel { result })
+                .inc_by(0);
+        }
+        Self {
+            registry: Mutex::new(registry),
+            config_reloads,
+            config_good,
+            events,
+            apply_seconds,
+            apply_failures,
+            backends_unproven,
+            flows: RwLock::default(),
+        }
+    }
+}
+
+impl fmt::Debug for AgentMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentMetrics").finish_non_exhaustive()
+    }
+}
+
+impl AgentMetrics {
+    /// A configuration was read: is it what the maps are to say?
+    pub fn config_read(&self, applied: bool) {
+        let result = if applied { "applied" } else { "refused" };
+        self.config_reloads
+            .get_or_create(&ResultLabel { result })
+            .inc();
+        self.config_good.set(i64::from(applied));
+    }
+
+    /// The kernel told of a transition.
+    pub fn event(&self, kind: Option<EventKind>) {
+        let kind = kind.map_or("unknown", EventKind::as_str);
+        self.events.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// A change has reached the maps.
+    pub fn applied(&self, took: Duration) {
+        self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A change has not reached the maps.
+    pub fn apply_failed(&self) {
+        self.apply_failures.inc();
+    }
+
+    /// How many backends stay on `peer` though `redirect` is wanted.
+    pub fn redirect_unproven(&self, backends: usize) {
+        self.backends_unproven.set(backends as f64);
+    }
+
+    /// What a sweep has counted.
+    pub fn set_flows(&self, by_service: HashMap<u16, u32>) {
+        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = by_service;
+    }
+
+    fn flows(&self) -> HashMap<u16, u32> {
+        self.flows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Everything as OpenMetrics text.
+pub fn render(agent: &AgentMetrics, kernel: KernelState) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    let mut scrape = Registry::with_prefix("ingest");
+    scrape.register_collector(Box::new(kernel.with_flows(agent.flows())));
+    text::encode_registry(
+        &mut text,
+        &agent
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    )?;
+    text::encode_registry(&mut text, &scrape)?;
+    text::encode_eof(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,180 @@
+//! /metrics, /livez and /readyz.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use super::{AgentMetrics, KernelState, render};
+use crate::dataplane::{self, Reader};
+
+/// What `/readyz` says. The run loop writes it, the server reads it.
+#[derive(Debug, Default)]
+pub struct Probes {
+    ready: AtomicBool,
+}
+
+impl Probes {
+    /// The configuration is in the maps and the programs are attached.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+}
+
+/// Reads the kernel's state at a scrape.
+type Read = dyn Fn() -> Result<KernelState, dataplane::Error> + Send + Sync;
+
+struct Served {
+    metrics: Arc<AgentMetrics>,
+    probes: Arc<Probes>,
+    read: Box<Read>,
+}
+
+/// Serves on `listener` until `shutdown` is done.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<AgentMetrics>,
+    probes: Arc<Probes>,
+    reader: Reader,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let read = Box::new(move || KernelState::read(&reader));
+    serve_with(
+        listener,
+        Served {
+            metrics,
+            probes,
+            read,
+        },
+        shutdown,
+    )
+    .await
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    served: Served,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(Arc::new(served));
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
+    if served.probes.ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the configuration is not in the maps yet\n",
+        )
+    }
+}
+
+async fn scrape(State(served): State<Arc<Served>>) -> Result<impl IntoResponse, StatusCode> {
+    // System calls, some thousand of them on a large node.
+    let text = tokio::task::spawn_blocking(move || {
+        let kernel = (served.read)()
+            .inspect_err(|error| warn!(%error, kind = error.kind(), "scrape failed"))
+            .ok()?;
+        render(&served.metrics, kernel).ok()
+    })
+    .await;
+    let text = text
+        .ok()
+        .flatten()
+        .ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, openmetrics)], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        sync::oneshot,
+    };
+
+    use super::*;
+
+    async fn request(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn probes_and_scrapes_are_answered_until_shutdown() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let probes = Arc::new(Probes::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let fails = Arc::new(AtomicBool::new(false));
+        let read = {
+            let fails = fails.clone();
+            Box::new(move || match fails.load(Ordering::Relaxed) {
+                true => Err(dataplane::Error::NoObject),
+                false => Ok(KernelState::default()),
+            })
+        };
+        let served = Served {
+            metrics: Arc::default(),
+            probes: probes.clone(),
+            read,
+        };
+        let server = tokio::spawn(serve_with(listener, served, async { drop(stopped.await) }));
+
+        assert!(request(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        assert!(
+            request(address, "/readyz")
+                .await
+                .starts_with("HTTP/1.1 503")
+        );
+        probes.set_ready();
+        assert!(
+            request(address, "/readyz")
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+        let metrics = request(address, "/metrics").await;
+        assert!(
+            metrics.contains("openmetrics-text") && metrics.contains("ingest_build_info"),
+            "{metrics}"
+        );
+        fails.store(true, Ordering::Relaxed);
+        assert!(
+            request(address, "/metrics")
+                .await
+                .starts_with("HTTP/1.1 500")
+        );
+        assert!(request(address, "/").await.starts_with("HTTP/1.1 404"));
+
+        stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(2), server)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
