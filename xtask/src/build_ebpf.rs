@@ -40,11 +40,12 @@ pub(crate) fn run() -> Result<()> {
 
 /// Lints the kernel crate with the flags of the build.
 pub(crate) fn clippy() -> Result<()> {
-    let toolchain = toolchain::find_toolchain()?;
-    if !toolchain.has_clippy() {
-        println!("skipped: {} comes without clippy", toolchain.version);
+    let Some(toolchain) = toolchain::with_clippy() else {
+        println!(
+            "skipped: no toolchain with the sources of `core` has clippy (rustup component add rust-src)"
+        );
         return Ok(());
-    }
+    };
     let mut clippy = cargo(&toolchain, "clippy")?;
     // Found by cargo on the path; it must be the toolchain's own.
     clippy.env("PATH", command::path_with(&toolchain.sysroot.join("bin")));

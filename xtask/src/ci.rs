@@ -30,13 +30,22 @@ const STEPS: [Step; 9] = [
     ("tests", || test::run(Tier::All, None)),
 ];
 
-/// Runs all steps.
-pub(crate) fn run() -> Result<()> {
+/// Runs the steps whose names contain one of `only`; all of them where it is empty.
+pub(crate) fn run(only: &[String]) -> Result<()> {
+    let wanted =
+        |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+    let steps: Vec<_> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
+    if steps.is_empty() {
+        bail!(
+            "no such step: there are {}",
+            STEPS.map(|(name, _)| name).join("; ")
+        );
+    }
     let begun = Instant::now();
     let mut lines = Vec::new();
     let mut failed = Vec::new();
-    for (index, (name, step)) in STEPS.iter().enumerate() {
-        println!("\n==> {}/{} {name}", index + 1, STEPS.len());
+    for (index, (name, step)) in steps.iter().enumerate() {
+        println!("\n==> {}/{} {name}", index + 1, steps.len());
         let begun = Instant::now();
         let result = step();
         let time = seconds(begun.elapsed());

@@ -21,7 +21,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
-        Err(anyhow!("`{}` failed: {status}", shown(command)))
+        Err(anyhow!("`{}` failed: {status}", brief(command)))
     }
 }
 
@@ -101,6 +101,15 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 fn is_executable(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+}
+
+/// Program and first arguments, for an error's text: the whole is printed above it.
+fn brief(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    let words = [program].into_iter().chain(command.get_args().take(2));
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// As one would type it.

@@ -71,7 +71,10 @@ enum Task {
     /// Check the rules of the house that no compiler knows.
     Tidy,
     /// Everything that must pass before a merge, step by step.
-    Ci,
+    Ci {
+        /// Only steps whose names contain one of these.
+        steps: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -91,7 +94,7 @@ fn main() -> ExitCode {
             arguments,
         } => bench::run(json.as_deref(), quick, &arguments),
         Task::Tidy => tidy::run(),
-        Task::Ci => ci::run(),
+        Task::Ci { steps } => ci::run(&steps),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

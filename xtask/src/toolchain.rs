@@ -57,7 +57,7 @@ impl Toolchain {
     }
 
     /// Whether clippy belongs to it.
-    pub(crate) fn has_clippy(&self) -> bool {
+    fn has_clippy(&self) -> bool {
         self.sysroot.join("bin/cargo-clippy").is_file()
     }
 }
@@ -71,11 +71,24 @@ pub(crate) fn find_toolchain() -> Result<Toolchain> {
 
 /// The first usable of: a nightly, stable, any other rustup toolchain, Debian's rustc.
 pub(crate) fn detect() -> Option<Toolchain> {
+    usable().next()
+}
+
+/// The toolchain to lint with: a stable one where there is a choice, so that new lints come with new releases only.
+pub(crate) fn with_clippy() -> Option<Toolchain> {
+    usable()
+        .filter(Toolchain::has_clippy)
+        .min_by_key(|toolchain| toolchain.version.contains("nightly"))
+}
+
+fn usable() -> impl Iterator<Item = Toolchain> {
     let rustup = rustup_toolchains()
         .into_iter()
         .map(|(_, sysroot)| sysroot.join("bin/rustc"));
-    let mut rustc = rustup.chain([PathBuf::from("/usr/bin/rustc")]);
-    rustc.find_map(|rustc| inspect(&rustc).filter(Toolchain::has_source))
+    let rustc = rustup.chain([PathBuf::from("/usr/bin/rustc")]);
+    rustc
+        .filter_map(|rustc| inspect(&rustc))
+        .filter(Toolchain::has_source)
 }
 
 /// Makes a toolchain usable by the least that does it.
