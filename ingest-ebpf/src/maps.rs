@@ -93,6 +93,9 @@ pub static SCRATCH: PerCpuArray<[u8; COPY_MAX], 1> = PerCpuArray::new();
 #[btf_map]
 pub static NO_METADATA: Array<u32, 1> = Array::new();
 
-/// Not 0: decide only, and write EXPLAIN. Read-only once loaded, so the verifier drops the other branch.
+/// 1: decide only, and write EXPLAIN. Read-only once loaded, so the verifier drops the other branch.
+///
+/// Its initial value is like no other constant's: LLVM merges equal ones, and a lookup by key 0 once used this very
+/// word as its key.
 #[unsafe(no_mangle)]
-pub static DRY_RUN: Global<u32> = Global::new(0);
+pub static DRY_RUN: Global<u32> = Global::new(0x6472_7921);

@@ -192,7 +192,7 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn dry_run(&self) -> bool {
-        DRY_RUN.load() != 0
+        DRY_RUN.load() == 1
     }
 }
 

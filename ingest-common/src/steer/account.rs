@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What one data packet adds to the counters.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Data {
     retransmitted: bool,
     out_of_order: bool,
@@ -16,6 +16,13 @@ pub(super) struct Data {
 }
 
 impl Data {
+    /// Nothing: not a data packet.
+    pub(super) const NONE: Self = Self {
+        retransmitted: false,
+        out_of_order: false,
+        gaps: 0,
+    };
+
     #[inline(always)]
     pub(super) fn count(&self, traffic: &mut Traffic) {
         if self.retransmitted {
@@ -46,7 +53,7 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
         up.data_packets += 1;
         up.next_sequence = srt::next(sequence);
         up.out_of_window = 0;
-        return Ok(Data::default());
+        return Ok(Data::NONE);
     }
     let window = WINDOW_MIN.max(flow.flow_window.saturating_mul(2));
     if ahead.unsigned_abs() > window {
@@ -58,7 +65,7 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
     }
     up.out_of_window = 0;
     up.data_packets += 1;
-    let mut data = Data::default();
+    let mut data = Data::NONE;
     if header.is_retransmitted() {
         up.retransmitted += 1;
         data.retransmitted = true;
@@ -76,36 +83,32 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
 /// No configured silence is shorter than this; below it, the configuration need not be read.
 const SILENCE_MIN_NS: u64 = 50_000_000;
 
-/// Counts a data packet that is about to go up, and says whether the pod has been silent for too long: enough data
-/// went up, and nothing at all came down. Idle sessions exchange one keepalive a second, so without data up silence
+/// Counts a data packet that is about to go up. [`CutReason::Silent`] when the pod has been silent for too long, else
+/// 0: enough data went up, and nothing at all came down. Idle sessions exchange one keepalive a second, so without data up silence
 /// means nothing.
 #[inline(always)]
-pub(super) fn silence<N: Node>(
-    node: &N,
-    flow: &mut Flow,
-    slot: u16,
-    now: u64,
-) -> Option<CutReason> {
+pub(super) fn silence<N: Node>(node: &N, flow: &mut Flow, now: u64) -> u8 {
     if node.dry_run() {
-        return None;
+        return 0;
     }
     let answered = flow.down.packets as u32;
+    let slot = flow.slot;
     let up = &mut flow.up;
     if up.answered_mark != answered || up.unanswered == 0 {
         up.answered_mark = answered;
         up.unanswered = 1;
         up.unanswered_since_ns = now;
-        return None;
+        return 0;
     }
     up.unanswered = up.unanswered.saturating_add(1);
     let silent_for = now.saturating_sub(up.unanswered_since_ns);
     if silent_for < SILENCE_MIN_NS {
-        return None;
+        return 0;
     }
     let config = node.config();
     if up.unanswered < config.silence_packets || silent_for < config.silence_ns {
-        return None;
+        return 0;
     }
     fate::fell_silent(node, slot, now);
-    Some(CutReason::Silent)
+    CutReason::Silent as u8
 }

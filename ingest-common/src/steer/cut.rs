@@ -5,7 +5,7 @@
 //! on or drops it. One packet ends both sides, on any driver: `XDP_TX` would lose the answer in silence on a veth
 //! whose far end carries no XDP program.
 
-use super::{Node, Verdict, session::Session, session::delivery};
+use super::{Node, session::Session};
 use crate::{
     abi::{
         self, Address, Backend, CutReason, DeliveryMode, EndpointKey, EventKind, Flow, FlowKey,
@@ -19,32 +19,26 @@ use crate::{
 /// Bytes of UDP that carry a SHUTDOWN.
 const LENGTH: u16 = 8 + srt::SHUTDOWN_LENGTH;
 
-/// Ends `flow` for `reason` if it lived, and makes this packet its SHUTDOWN unless one was sent just now.
+/// Ends `flow` for `reason` (a [`CutReason`]'s number) if it lived. An error where this packet is not to become its
+/// SHUTDOWN: one was sent just now, or it is too short to hold one.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one call site has it all at hand, and it is inlined"
-)]
-pub(super) fn cut<F: Frame, N: Node>(
+pub(super) fn cut<N: Node>(
     session: &Session<'_>,
-    frame: &mut F,
     node: &N,
     flow: &mut Flow,
-    backend: &Backend,
-    reason: CutReason,
+    reason: u8,
     now: u64,
-) -> Result<Verdict, DropReason> {
-    let key = &session.key;
-    let way = delivery(session.service.id, session.link, backend, flow.slot, true);
+) -> Result<(), DropReason> {
     if node.dry_run() {
-        return Ok(Verdict::cut(way));
+        return Ok(());
     }
+    let key = &session.key;
     if flow.state == FlowState::Established as u8 {
         flow.state = FlowState::Cut as u8;
-        flow.cut_reason = reason as u8;
+        flow.cut_reason = reason;
         flow.ended_ns = now;
         node.count(key.service, flow.slot, |traffic| traffic.cut += 1);
-        emit(node, EventKind::FlowCut, reason as u8, flow, key, now);
+        emit(node, EventKind::FlowCut, reason, flow, key, now);
     }
     // A lost SHUTDOWN heals itself: while packets still come, another follows.
     let due = now.saturating_sub(flow.shutdown_ns) >= node.config().shutdown_interval_ns;
@@ -54,22 +48,23 @@ pub(super) fn cut<F: Frame, N: Node>(
     flow.shutdown_ns = now;
     flow.shutdowns += 1;
     node.count(key.service, flow.slot, |traffic| traffic.shutdowns += 1);
+    Ok(())
+}
+
+/// Makes the caller's packet the SHUTDOWN for its listener.
+#[inline(always)]
+pub(super) fn rewrite<F: Frame>(
+    session: &Session<'_>,
+    frame: &mut F,
+    backend: &Backend,
+    listener_id: u32,
+) -> Result<(), DropReason> {
     let packet = session.packet;
     frame.truncate(packet.l4 + LENGTH as usize)?;
-    let from = (key.address, key.port);
-    write(
-        frame,
-        packet.l3,
-        packet.v6,
-        from,
-        (backend.address, backend.port),
-        flow.listener_id,
-    )?;
-    if way.strip > 0 {
-        // The tags go; tc puts the caller's back from the flow's path.
-        super::session::finish(frame, backend, &way)?;
-    }
-    Ok(Verdict::cut(way))
+    let from = (session.key.address, session.key.port);
+    let to = (backend.address, backend.port);
+    write(frame, packet.l3, packet.v6, from, to, listener_id)?;
+    Ok(())
 }
 
 /// Notes that one of the session's ends sent SHUTDOWN.

@@ -3,36 +3,40 @@
 use super::Node;
 use crate::abi::{Backend, BackendState, Config, CutReason, DeliveryMode, EventKind, Flow, Health};
 
-/// Whether, and why, `flow` must end now.
+/// Why `flow` must end now: the number of a [`CutReason`], 0 where it goes on.
 #[must_use]
 #[inline(always)]
-pub fn fate(flow: &Flow, backend: &Backend, health: &Health, now: u64) -> Option<CutReason> {
+pub fn fate(flow: &Flow, backend: &Backend, health: &Health, now: u64) -> u8 {
     if backend.incarnation == flow.incarnation
         && backend.state == BackendState::Serving as u8
         && backend.mode != DeliveryMode::None as u8
         && health.deaths == flow.deaths
         && health.drain == 0
     {
-        return None;
+        return 0;
     }
     let state = BackendState::from_u8(backend.state);
     if backend.incarnation != flow.incarnation
         || matches!(state, BackendState::Free | BackendState::Gone)
     {
-        return Some(CutReason::BackendGone);
+        return CutReason::BackendGone as u8;
     }
     if health.deaths != flow.deaths {
-        return Some(CutReason::Unreachable);
+        return CutReason::Unreachable as u8;
     }
     if backend.mode == DeliveryMode::None as u8 {
-        return Some(CutReason::PortGone);
+        return CutReason::PortGone as u8;
     }
     let drain = if health.drain != 0 {
         (health.drain_deadline_ns, health.drain_window_ns)
     } else {
         (backend.drain_deadline_ns, backend.drain_window_ns)
     };
-    past_deadline(flow, drain, now).then_some(CutReason::DrainDeadline)
+    if past_deadline(flow, drain, now) {
+        CutReason::DrainDeadline as u8
+    } else {
+        0
+    }
 }
 
 /// Whether the flow's own moment in the window behind the drain deadline has come: the callers of a drained pod do

@@ -2,10 +2,7 @@
 
 use super::{Node, Verdict, icmp, session};
 use crate::{
-    abi::{
-        self, FlowKey, SERVICE_SOURCE_RANGES, SERVICE_SRT, ServiceKey, SourceKey,
-        address_from_words,
-    },
+    abi::{self, FlowKey, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey, address_from_words},
     packet::{Datagram, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet},
     reason::{DropReason, PassReason},
 };
@@ -97,12 +94,7 @@ fn udp<F: Frame, N: Node>(
         key,
         ifindex,
     };
-    let verdict = if service.flags & SERVICE_SRT != 0 {
-        session.srt(frame, node)
-    } else {
-        session.udp(frame, node)
-    };
-    verdict.unwrap_or_else(Verdict::drop)
+    session.steer(frame, node)
 }
 
 /// A packet that cannot be steered is counted where it is for a VIP, and is none of our business elsewhere.

@@ -1,10 +1,10 @@
 //! A datagram to a service: which backend, and what is counted.
 
-use super::{Delivery, Node, Verdict, account, cut, fate};
+use super::{Action, Delivery, Node, Verdict, account, cut, fate};
 use crate::{
     abi::{
         BACKEND_PARTIAL_CHECKSUMS, Backend, DeliveryMode, Flow, FlowKey, FlowState, Handshake,
-        ReturnKey, Service,
+        ReturnKey, SERVICE_SRT, Service,
     },
     maglev,
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
@@ -24,6 +24,44 @@ pub(super) struct Session<'a> {
     pub(super) ifindex: u32,
 }
 
+/// What a datagram calls for. Every field is always set (see [`Verdict`]).
+#[derive(Clone, Copy)]
+pub(super) struct Next {
+    /// `Pass`, `Deliver` or `Cut`; drops are errors.
+    action: Action,
+    /// The backend's slot.
+    slot: u16,
+    /// An established flow decided.
+    by_flow: bool,
+    /// An INDUCTION was placed.
+    induction: bool,
+    /// What a data packet adds to the counters.
+    data: account::Data,
+    /// The listener's socket id, for `Cut`.
+    listener_id: u32,
+}
+
+impl Next {
+    const PASS: Self = Self {
+        action: Action::Pass,
+        slot: 0,
+        by_flow: false,
+        induction: false,
+        data: account::Data::NONE,
+        listener_id: 0,
+    };
+
+    #[inline(always)]
+    const fn deliver(slot: u16, by_flow: bool) -> Self {
+        Self {
+            action: Action::Deliver,
+            slot,
+            by_flow,
+            ..Self::PASS
+        }
+    }
+}
+
 impl Session<'_> {
     #[inline(always)]
     fn return_key(&self, slot: u16) -> ReturnKey {
@@ -34,13 +72,74 @@ impl Session<'_> {
         }
     }
 
-    /// SRT: the filter, then handshake or flow.
+    /// Decides about the datagram, rewrites and counts it.
     #[inline(always)]
-    pub(super) fn srt<F: Frame, N: Node>(
+    pub(super) fn steer<F: Frame, N: Node>(&self, frame: &mut F, node: &N) -> Verdict {
+        let next = if self.service.flags & SERVICE_SRT != 0 {
+            self.srt(frame, node)
+        } else {
+            self.udp(frame, node)
+        };
+        match next {
+            Ok(next) => self
+                .carry_out(frame, node, &next)
+                .unwrap_or_else(Verdict::drop),
+            Err(reason) => Verdict::drop(reason),
+        }
+    }
+
+    #[inline(always)]
+    fn carry_out<F: Frame, N: Node>(
         &self,
         frame: &mut F,
         node: &N,
+        next: &Next,
     ) -> Result<Verdict, DropReason> {
+        if next.action == Action::Pass {
+            return Ok(Verdict::pass(PassReason::NoFlow));
+        }
+        let backend = node.backend(next.slot).ok_or(DropReason::Undeliverable)?;
+        let mut way = delivery(
+            self.service.id,
+            self.link,
+            &backend,
+            next.slot,
+            next.by_flow,
+        );
+        if next.action == Action::Cut {
+            if !node.dry_run() {
+                cut::rewrite(self, frame, &backend, next.listener_id)?;
+                finish(frame, &backend, &way)?;
+            }
+            return Ok(Verdict::cut(way));
+        }
+        let payload = u64::from(self.datagram.payload);
+        node.count(self.service.id, next.slot, |traffic| {
+            traffic.up_packets += 1;
+            traffic.up_bytes += payload;
+            traffic.inductions += u64::from(next.induction);
+            next.data.count(traffic);
+        });
+        if way.mode == DeliveryMode::Redirect
+            && backend.flags & BACKEND_PARTIAL_CHECKSUMS != 0
+            && self.datagram.is_partial(self.packet)
+        {
+            way.mode = DeliveryMode::Peer;
+        }
+        self.datagram.set_end(
+            frame,
+            self.packet,
+            End::Destination,
+            &backend.address,
+            backend.port,
+        )?;
+        finish(frame, &backend, &way)?;
+        Ok(Verdict::deliver(way))
+    }
+
+    /// SRT: the filter, then handshake or flow.
+    #[inline(always)]
+    fn srt<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Result<Next, DropReason> {
         let offset = self.packet.l4 + Datagram::PAYLOAD;
         if self.datagram.payload < srt::HEADER as u16 {
             return Err(DropReason::SrtLength);
@@ -52,47 +151,48 @@ impl Session<'_> {
         }
         match node.flow(&self.key) {
             Some(mut flow) => self.established(frame, node, &mut flow, &header),
-            None => Ok(Verdict::pass(PassReason::NoFlow)),
+            None => Ok(Next::PASS),
         }
     }
 
     #[inline(always)]
     fn established<F: Frame, N: Node>(
         &self,
-        frame: &mut F,
+        frame: &F,
         node: &N,
         flow: &mut Flow,
         header: &Header,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Next, DropReason> {
         if header.destination != flow.listener_id {
             return Err(DropReason::SrtSocketId);
         }
         let now = node.now();
         let slot = flow.slot;
-        let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
+        let mut next = Next::deliver(slot, true);
         let cutting = match FlowState::from_u8(flow.state) {
             FlowState::Established => {
+                let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
                 let health = node.health(slot).ok_or(DropReason::Undeliverable)?;
                 match fate::fate(flow, &backend, &health, now) {
-                    None if !header.is_control() => account::silence(node, flow, slot, now),
+                    0 if !header.is_control() => account::silence(node, flow, now),
                     fate => fate,
                 }
             }
-            FlowState::Cut => crate::abi::CutReason::from_u8(flow.cut_reason),
+            FlowState::Cut => flow.cut_reason,
             // The caller closed; what still comes is for the pod to ignore.
-            _ => None,
+            _ => 0,
         };
-        if let Some(reason) = cutting {
-            return cut::cut(self, frame, node, flow, &backend, reason, now);
+        if cutting != 0 {
+            cut::cut(self, node, flow, cutting, now)?;
+            next.action = Action::Cut;
+            next.listener_id = flow.listener_id;
+            return Ok(next);
         }
-        let data = if header.is_control() {
-            if header.control_type() == srt::control::SHUTDOWN && !node.dry_run() {
-                cut::end(node, flow, &self.key, now);
-            }
-            account::Data::default()
-        } else {
-            account::data(flow, header)?
-        };
+        if !header.is_control() {
+            next.data = account::data(flow, header)?;
+        } else if header.control_type() == srt::control::SHUTDOWN && !node.dry_run() {
+            cut::end(node, flow, &self.key, now);
+        }
         if !node.dry_run() {
             flow.up.packets += 1;
             flow.up.bytes += u64::from(self.datagram.payload);
@@ -102,23 +202,17 @@ impl Session<'_> {
                 flow.path = self.link.path(frame, self.ifindex)?;
             }
         }
-        let payload = u64::from(self.datagram.payload);
-        node.count(self.service.id, slot, |traffic| {
-            traffic.up_packets += 1;
-            traffic.up_bytes += payload;
-            data.count(traffic);
-        });
-        self.deliver(frame, &backend, slot, true)
+        Ok(next)
     }
 
     /// A handshake to a listener: INDUCTION or CONCLUSION (`client` way: both go to the pod).
     #[inline(always)]
     fn handshake<F: Frame, N: Node>(
         &self,
-        frame: &mut F,
+        frame: &F,
         node: &N,
         offset: usize,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Next, DropReason> {
         let length = self.datagram.payload;
         let request = srt::Handshake::new(frame.words::<8>(offset + srt::HEADER)?);
         match request.kind {
@@ -137,12 +231,15 @@ impl Session<'_> {
         }
         let now = node.now();
         let induction = request.kind == srt::INDUCTION;
-        let (slot, by_flow) = match self.slot_of_flow(node, request.socket_id, now) {
-            Some(slot) => (slot, true),
-            None => (self.place(node, &request, induction, now)?, false),
+        let known = self.slot_of_flow(node, request.socket_id, now);
+        let mut next = if known == maglev::EMPTY {
+            Next::deliver(self.place(node, request.socket_id, induction, now)?, false)
+        } else {
+            Next::deliver(known, true)
         };
+        next.induction = induction;
         if !node.dry_run() {
-            let key = self.return_key(slot);
+            let key = self.return_key(next.slot);
             let first_ns = match node.handshake(&key) {
                 Some(known) if known.caller_id == request.socket_id => known.first_ns,
                 _ => now,
@@ -159,31 +256,31 @@ impl Session<'_> {
                 },
             );
         }
-        let payload = u64::from(length);
-        node.count(self.service.id, slot, |traffic| {
-            traffic.up_packets += 1;
-            traffic.up_bytes += payload;
-            traffic.inductions += u64::from(induction);
-        });
-        let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
-        self.deliver(frame, &backend, slot, by_flow)
+        Ok(next)
     }
 
     /// The slot of the client's flow, where a handshake belongs to it: the caller repeats itself (the pod's answer
-    /// was lost), or a new socket on the same address and port meets the old one's pod.
+    /// was lost), or a new socket on the same address and port meets the old one's pod. Else [`maglev::EMPTY`].
     #[inline(always)]
-    fn slot_of_flow<N: Node>(&self, node: &N, caller_id: u32, now: u64) -> Option<u16> {
-        let flow = node.flow(&self.key)?;
+    fn slot_of_flow<N: Node>(&self, node: &N, caller_id: u32, now: u64) -> u16 {
+        let Some(flow) = node.flow(&self.key) else {
+            return maglev::EMPTY;
+        };
         if FlowState::from_u8(flow.state) != FlowState::Established {
-            return None;
+            return maglev::EMPTY;
         }
-        let backend = node.backend(flow.slot)?;
-        let health = node.health(flow.slot)?;
-        if fate::fate(&flow, &backend, &health, now).is_some() {
-            return None;
+        let (Some(backend), Some(health)) = (node.backend(flow.slot), node.health(flow.slot))
+        else {
+            return maglev::EMPTY;
+        };
+        if fate::fate(&flow, &backend, &health, now) != 0 {
+            return maglev::EMPTY;
         }
-        let same = flow.caller_id == caller_id;
-        (same || fate::accepts(&backend, &health, &node.config(), now)).then_some(flow.slot)
+        if flow.caller_id == caller_id || fate::accepts(&backend, &health, &node.config(), now) {
+            flow.slot
+        } else {
+            maglev::EMPTY
+        }
     }
 
     /// Placement of a handshake. An INDUCTION that its pod left unanswered while it was not heard at all tells that
@@ -192,7 +289,7 @@ impl Session<'_> {
     fn place<N: Node>(
         &self,
         node: &N,
-        request: &srt::Handshake,
+        caller_id: u32,
         induction: bool,
         now: u64,
     ) -> Result<u16, DropReason> {
@@ -201,7 +298,7 @@ impl Session<'_> {
             return Ok(slot);
         }
         let first_ns = match node.handshake(&self.return_key(slot)) {
-            Some(known) if known.caller_id == request.socket_id => known.first_ns,
+            Some(known) if known.caller_id == caller_id => known.first_ns,
             _ => return Ok(slot),
         };
         if !fate::unanswered(node, slot, first_ns, now) {
@@ -224,90 +321,53 @@ impl Session<'_> {
     /// Plain UDP: the client's flow where its backend goes on, else placement. A flow begins with the pod's first
     /// answer; until then, and for senders that are never answered, placement alone decides.
     #[inline(always)]
-    pub(super) fn udp<F: Frame, N: Node>(
-        &self,
-        frame: &mut F,
-        node: &N,
-    ) -> Result<Verdict, DropReason> {
+    fn udp<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Result<Next, DropReason> {
         let now = node.now();
-        let payload = u64::from(self.datagram.payload);
-        let (slot, by_flow) = match self.udp_flow(node, now) {
-            Some(slot) => (slot, true),
-            None => {
-                let slot = self.choose(node)?;
-                let key = self.return_key(slot);
-                if !node.dry_run() && node.handshake(&key).is_none() {
-                    node.insert_handshake(
-                        &key,
-                        &Handshake {
-                            first_ns: now,
-                            path: self.link.path(frame, self.ifindex)?,
-                            service: self.service.id,
-                            ..Handshake::default()
-                        },
-                    );
-                }
-                (slot, false)
-            }
-        };
-        node.count(self.service.id, slot, |traffic| {
-            traffic.up_packets += 1;
-            traffic.up_bytes += payload;
-        });
-        let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
-        self.deliver(frame, &backend, slot, by_flow)
+        let known = self.udp_flow(node, now);
+        if known != maglev::EMPTY {
+            return Ok(Next::deliver(known, true));
+        }
+        let slot = self.choose(node)?;
+        let key = self.return_key(slot);
+        if !node.dry_run() && node.handshake(&key).is_none() {
+            node.insert_handshake(
+                &key,
+                &Handshake {
+                    first_ns: now,
+                    path: self.link.path(frame, self.ifindex)?,
+                    service: self.service.id,
+                    ..Handshake::default()
+                },
+            );
+        }
+        Ok(Next::deliver(slot, false))
     }
 
     #[inline(always)]
-    fn udp_flow<N: Node>(&self, node: &N, now: u64) -> Option<u16> {
-        let mut flow = node.flow(&self.key)?;
+    fn udp_flow<N: Node>(&self, node: &N, now: u64) -> u16 {
+        let Some(mut flow) = node.flow(&self.key) else {
+            return maglev::EMPTY;
+        };
         if FlowState::from_u8(flow.state) != FlowState::Established {
-            return None;
+            return maglev::EMPTY;
         }
         let slot = flow.slot;
-        let backend = node.backend(slot)?;
-        let health = node.health(slot)?;
-        if fate::fate(&flow, &backend, &health, now).is_some() {
-            // There is no session to end: the next answer, of another pod, begins a new flow.
-            if !node.dry_run() {
+        let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) else {
+            return maglev::EMPTY;
+        };
+        let goes_on = fate::fate(&flow, &backend, &health, now) == 0;
+        if !node.dry_run() {
+            if goes_on {
+                flow.up.packets += 1;
+                flow.up.bytes += u64::from(self.datagram.payload);
+                flow.up.seen_ns = now;
+            } else {
+                // There is no session to end: the next answer, of another pod, begins a new flow.
                 flow.state = FlowState::Ended as u8;
                 flow.ended_ns = now;
             }
-            return None;
         }
-        if !node.dry_run() {
-            flow.up.packets += 1;
-            flow.up.bytes += u64::from(self.datagram.payload);
-            flow.up.seen_ns = now;
-        }
-        Some(slot)
-    }
-
-    /// Readdresses the packet to the backend and says the way.
-    #[inline(always)]
-    fn deliver<F: Frame>(
-        &self,
-        frame: &mut F,
-        backend: &Backend,
-        slot: u16,
-        by_flow: bool,
-    ) -> Result<Verdict, DropReason> {
-        let mut delivery = delivery(self.service.id, self.link, backend, slot, by_flow);
-        if delivery.mode == DeliveryMode::Redirect
-            && backend.flags & BACKEND_PARTIAL_CHECKSUMS != 0
-            && self.datagram.is_partial(self.packet)
-        {
-            delivery.mode = DeliveryMode::Peer;
-        }
-        self.datagram.set_end(
-            frame,
-            self.packet,
-            End::Destination,
-            &backend.address,
-            backend.port,
-        )?;
-        finish(frame, backend, &delivery)?;
-        Ok(Verdict::deliver(delivery))
+        if goes_on { slot } else { maglev::EMPTY }
     }
 }
 
