@@ -74,11 +74,7 @@ fn scaled(value: f64, unit: &str) -> String {
     let mut value = value;
     for prefix in ["", "k", "M", "G", "T"] {
         if value < 999.5 || prefix == "T" {
-            let digits = if prefix.is_empty() || value >= 99.95 {
-                0
-            } else {
-                1
-            };
+            let digits = usize::from(!prefix.is_empty() && value < 99.95);
             return format!("{value:.digits$} {prefix}{unit}");
         }
         value /= 1000.0;

@@ -8,6 +8,8 @@ use crate::{cli::LogFormat, error::Error};
 
 /// Starts logging for the whole process; a second call changes nothing.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
+    // A plain `debug` is about us: libraries log every relocation of a program and every netlink message at it.
+    let filter = format!("aya=info,aya_obj=info,netlink_proto=info,{filter}");
     let filter = EnvFilter::try_new(filter).map_err(Error::LogFilter)?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

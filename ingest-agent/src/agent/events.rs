@@ -41,7 +41,7 @@ impl EventLog {
         for op in ops {
             match op {
                 Op::SetBackend { slot, name, .. } => {
-                    drop(self.backends.insert(*slot, name.clone()))
+                    self.backends.insert(*slot, name.clone());
                 }
                 Op::SetService { service, name, .. } => {
                     self.services.insert(service.id, name.clone());

@@ -271,9 +271,10 @@ impl Agent {
             if before != Some(backend.mode) {
                 let mode = DeliveryMode::from_u8(backend.mode);
                 let reason = self.modes.reason(address, mode);
-                match mode {
-                    DeliveryMode::None => warn!(backend = %name, %address, reason, "no delivery"),
-                    _ => info!(backend = %name, %address, mode = mode.as_str(), reason, "delivery"),
+                if mode == DeliveryMode::None {
+                    warn!(backend = %name, %address, reason, "no delivery");
+                } else {
+                    info!(backend = %name, %address, mode = mode.as_str(), reason, "delivery");
                 }
             }
         }
@@ -319,9 +320,11 @@ impl Agent {
         let addresses = self.addresses.borrow().clone();
         let known =
             |ports: &HashMap<IpAddr, PodPort>| addresses.iter().all(|a| ports.contains_key(a));
-        match time::timeout(limit, self.ports.wait_for(known)).await {
-            Ok(_) => {}
-            Err(_) => warn!(waited = ?limit, "some pod ports are not looked up yet"),
+        if time::timeout(limit, self.ports.wait_for(known))
+            .await
+            .is_err()
+        {
+            warn!(waited = ?limit, "some pod ports are not looked up yet");
         }
     }
 

@@ -469,8 +469,17 @@ mod tests {
             forward_v6: true,
         };
         let checks = host(&bad);
-        use Grade::{Fail, Warn};
-        assert_eq!(grades(&checks), [Fail, Fail, Warn, Warn, Warn, Warn]);
+        assert_eq!(
+            grades(&checks),
+            [
+                Grade::Fail,
+                Grade::Fail,
+                Grade::Warn,
+                Grade::Warn,
+                Grade::Warn,
+                Grade::Warn
+            ]
+        );
         assert!(checks.iter().all(|c| c.remedy.is_some()));
         assert_eq!(checks[1].found, "missing CAP_PERFMON, CAP_BPF");
         assert_eq!(checks[5].found.split(':').next(), Some("off for IPv4"));
@@ -510,6 +519,10 @@ mod tests {
         }
     }
 
+    fn xdp(program: u32, generic: bool) -> Option<Xdp> {
+        Some(Xdp { program, generic })
+    }
+
     fn with(change: impl FnOnce(&mut LinkInfo)) -> UplinkFacts {
         let mut facts = eth0();
         change(facts.info.as_mut().unwrap());
@@ -530,20 +543,10 @@ mod tests {
         );
         assert_eq!(grades(&uplink(&with(|i| i.up = false))), [Fail, Ok, Ok]);
         assert_eq!(grades(&uplink(&with(|i| i.mtu = 1400))), [Ok, Warn, Ok]);
-        let foreign = with(|i| {
-            i.xdp = Some(Xdp {
-                program: 9,
-                generic: false,
-            })
-        });
+        let foreign = with(|i| i.xdp = xdp(9, false));
         assert_eq!(grades(&uplink(&foreign)), [Ok, Ok, Fail]);
         assert!(uplink(&foreign)[2].found.contains("id 9"));
-        let ours = with(|i| {
-            i.xdp = Some(Xdp {
-                program: 7,
-                generic: true,
-            })
-        });
+        let ours = with(|i| i.xdp = xdp(7, true));
         assert_eq!(grades(&uplink(&ours)), [Ok, Ok, Warn]);
         let unknown = UplinkFacts {
             driver: Some("e1000e".into()),

@@ -52,7 +52,7 @@ pub(super) fn run(pin_root: &Path, output: Output, args: &Explain) -> Result<(),
     let service = choose(&services, args)?;
     let client = SocketAddr::new(args.client.address, args.client.port.unwrap_or(SOME_PORT));
     let vip = SocketAddr::new(from_abi(&service.key.address), service.key.port);
-    let payload = if protocol(&service.service) == "srt" {
+    let payload = if protocol(service.service) == "srt" {
         induction(client, vip)
     } else {
         Bytes::from_static(b"explain")
@@ -64,7 +64,7 @@ pub(super) fn run(pin_root: &Path, output: Output, args: &Explain) -> Result<(),
         .filter(|(key, _)| key.service == service.service.id && is_from(key, &args.client))
         .collect();
     let explanation = explain(
-        &decision,
+        decision,
         service,
         &backends,
         &own,
@@ -147,7 +147,7 @@ fn induction(client: SocketAddr, vip: SocketAddr) -> Bytes {
 }
 
 fn explain(
-    decision: &abi::Explain,
+    decision: abi::Explain,
     service: &ServiceView,
     backends: &[BackendView],
     flows: &[&(abi::FlowKey, abi::Flow)],
@@ -170,7 +170,7 @@ fn explain(
     };
     let mode = backend.map(|_| DeliveryMode::from_u8(decision.mode).as_str());
     let by_flow = decision.by_flow != 0;
-    let what = if protocol(&service.service) == "srt" {
+    let what = if protocol(service.service) == "srt" {
         "an SRT handshake"
     } else {
         "a datagram"
@@ -366,7 +366,7 @@ mod tests {
         let client = "198.51.100.7:40000".parse().unwrap();
         let srt = service("live/srt", "203.0.113.10:9000");
         let of = |decision: abi::Explain, flows: &[&(abi::FlowKey, abi::Flow)]| {
-            explain(&decision, &srt, &[pod()], flows, client, true)
+            explain(decision, &srt, &[pod()], flows, client, true)
         };
         let deliver = abi::Explain {
             verdict: 3,

@@ -74,7 +74,7 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
             ServiceRow {
                 name: name.clone(),
                 vip: socket(&key.address, key.port),
-                protocol: protocol(service),
+                protocol: protocol(*service),
                 id: service.id,
                 pool: service.pool,
                 source_ranges: service.flags & abi::SERVICE_SOURCE_RANGES != 0,
@@ -135,7 +135,7 @@ fn table(rows: &[ServiceRow]) -> String {
 }
 
 /// What the service carries.
-pub(super) fn protocol(service: &abi::Service) -> &'static str {
+pub(super) fn protocol(service: abi::Service) -> &'static str {
     if service.flags & abi::SERVICE_SRT != 0 {
         "srt"
     } else {

@@ -64,12 +64,15 @@ impl KernelState {
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
+/// Value of the one more label, and the field.
+type Series = (&'static str, fn(&Traffic) -> u64);
+
 /// A counter of [`Traffic`]: name behind `service_` or `backend_`, help, and its series by one more label.
 struct TrafficMetric {
     name: &'static str,
     help: &'static str,
     label: Option<&'static str>,
-    series: &'static [(&'static str, fn(&Traffic) -> u64)],
+    series: &'static [Series],
 }
 
 const TRAFFIC: [TrafficMetric; 9] = [
@@ -264,7 +267,7 @@ impl KernelState {
         set(
             &mut ready,
             &[],
-            (self.node.ready_unix_ns / 1_000_000_000) as i64,
+            (self.node.ready_unix_ns / 1_000_000_000).cast_signed(),
         )?;
         let uplinks: Vec<_> = self
             .node
@@ -444,7 +447,7 @@ mod tests {
             r#"ingest_events_total{kind="flow_accepted"} 1"#,
             r#"ingest_events_total{kind="unknown"} 1"#,
             "ingest_apply_duration_seconds_count 1",
-            r#"ingest_build_info{version="#,
+            "ingest_build_info{version=",
         ] {
             assert!(
                 text.lines().any(|l| l.starts_with(line)),

@@ -9,7 +9,7 @@ mod server;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ pub struct AgentMetrics {
     events: Family<KindLabel, Counter>,
     apply_seconds: Histogram,
     apply_failures: Counter,
-    backends_unproven: Gauge<f64, AtomicU64>,
+    backends_unproven: Gauge,
     /// Established flows by service id, as of the last sweep.
     flows: RwLock<HashMap<u16, u32>>,
 }
@@ -67,7 +67,7 @@ impl Default for AgentMetrics {
         let events = Family::<KindLabel, Counter>::default();
         let apply_seconds = Histogram::new(exponential_buckets(0.0001, 4.0, 8));
         let apply_failures = Counter::default();
-        let backends_unproven = Gauge::<f64, AtomicU64>::default();
+        let backends_unproven = Gauge::default();
         registry.register(
             "config_reloads",
             "Changes of the configuration, by whether they were applied or refused",
@@ -157,7 +157,8 @@ impl AgentMetrics {
 
     /// How many backends stay on `peer` though `redirect` is wanted.
     pub fn redirect_unproven(&self, backends: usize) {
-        self.backends_unproven.set(backends as f64);
+        self.backends_unproven
+            .set(backends.try_into().unwrap_or(i64::MAX));
     }
 
     /// What a sweep has counted.

@@ -133,9 +133,12 @@ mod tests {
         let fails = Arc::new(AtomicBool::new(false));
         let read = {
             let fails = fails.clone();
-            Box::new(move || match fails.load(Ordering::Relaxed) {
-                true => Err(dataplane::Error::NoObject),
-                false => Ok(KernelState::default()),
+            Box::new(move || {
+                if fails.load(Ordering::Relaxed) {
+                    Err(dataplane::Error::NoObject)
+                } else {
+                    Ok(KernelState::default())
+                }
             })
         };
         let served = Served {

@@ -80,6 +80,7 @@ pub enum PlanError {
 ///
 /// A backend that left the desired state becomes `Gone` and keeps its slot until no session needs it
 /// ([`Observed::idle_gone`]); with the same name at the same address it comes back as what it was.
+#[expect(clippy::implicit_hasher, reason = "the callers have the default one")]
 pub fn plan(
     desired: &Desired,
     ports: &HashMap<IpAddr, PodPort>,

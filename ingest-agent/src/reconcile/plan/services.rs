@@ -51,7 +51,7 @@ pub(super) fn plan<'a>(
         for vip in &service.vips {
             let pool = pools.give((&service.name, vip.is_ipv4()))?;
             let key = ServiceKey::new(to_abi(*vip), service.port, abi::UDP);
-            let before = observed.services.get(&key).filter(|s| !is_mark(s));
+            let before = observed.services.get(&key).filter(|s| !is_mark(**s));
             let id = match before {
                 Some(before) => before.id,
                 None => orphans.remove(&key).or_else(|| ids.take()).ok_or(
@@ -71,7 +71,7 @@ pub(super) fn plan<'a>(
                 protocol: key.protocol,
                 in_use: 1,
                 pool,
-                ..abi::Vip::default()
+                flags: flags(service) as u16,
             };
             let same = before == Some(&entry)
                 && observed.vips.get(&id) == Some(&vip_entry)
@@ -86,7 +86,7 @@ pub(super) fn plan<'a>(
                 });
             }
             let mark = ServiceKey::vip(key.address);
-            if wanted.insert(mark) && !observed.services.get(&mark).is_some_and(is_mark) {
+            if wanted.insert(mark) && !observed.services.get(&mark).is_some_and(|s| is_mark(*s)) {
                 set.push(Op::MarkVip { key: mark });
             }
             wanted.insert(key);
@@ -133,13 +133,13 @@ fn flags(service: &Service) -> u32 {
     srt | sources
 }
 
-fn is_mark(service: &abi::Service) -> bool {
+fn is_mark(service: abi::Service) -> bool {
     service.flags & abi::SERVICE_VIP_MARK != 0
 }
 
 /// Services in the maps, without the marks of VIP addresses.
 pub(super) fn known(observed: &Observed) -> impl Iterator<Item = (&ServiceKey, &abi::Service)> {
-    observed.services.iter().filter(|(_, s)| !is_mark(s))
+    observed.services.iter().filter(|(_, s)| !is_mark(**s))
 }
 
 /// Pool ids. The maps do not name pools; they name the services that use them.

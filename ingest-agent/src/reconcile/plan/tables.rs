@@ -52,6 +52,7 @@ pub(super) fn plan(
             if !moved && observed.tables.get(&pool) == Some(&slots) {
                 continue;
             }
+            #[expect(clippy::large_stack_arrays, reason = "32 KiB on their way to the heap")]
             let mut table = Box::new(abi::MaglevTable {
                 slots: [maglev::EMPTY; 16384],
             });

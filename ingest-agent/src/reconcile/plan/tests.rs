@@ -116,7 +116,7 @@ fn apply(maps: &mut Observed, op: &Op) {
                     protocol: key.protocol,
                     in_use: 1,
                     pool: service.pool,
-                    ..Default::default()
+                    flags: service.flags as u16,
                 },
             );
             maps.service_names.insert(service.id, name);
