@@ -16,6 +16,10 @@ use super::{
     packet::{Ends, echo_request},
 };
 
+/// The kernel stamps by its coarse clock, a tick (at most 10 ms) behind ours: an answer may look older than its
+/// question. An answer to an earlier agent's question of the same number is much older.
+const COARSE_NS: u64 = 20_000_000;
+
 /// A probe under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeTicket {
@@ -89,7 +93,8 @@ impl Dataplane {
     /// Whether the pod has answered the probe.
     pub fn probe_answered(&self, ticket: &ProbeTicket) -> Result<bool, Error> {
         let probe = self.maps.probes.get(ticket.slot.into())?;
-        Ok(probe.sequence == u32::from(ticket.sequence) && probe.answered_ns >= ticket.sent_ns)
+        let answered_ns = probe.answered_ns.saturating_add(COARSE_NS);
+        Ok(probe.sequence == u32::from(ticket.sequence) && answered_ns >= ticket.sent_ns)
     }
 }
 
