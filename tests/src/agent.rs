@@ -33,7 +33,7 @@ pub struct Agent {
 impl Agent {
     /// Gives `node` an agent with a file of its own; nothing runs yet.
     pub fn install(node: &Namespace, config: &Config, delivery: &str) -> Result<Self> {
-        let binary = crate::built("INGEST_AGENT", "target/release/ingest-agent")?;
+        let binary = crate::built("INGEST_AGENT", "release/ingest-agent")?;
         let pin_root = Path::new(BPFFS).join(cleanup::unique_name("pins"));
         let (directory, scratch) = cleanup::scratch_directory("agent")?;
         let agent = Self {

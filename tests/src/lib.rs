@@ -46,9 +46,19 @@ pub fn workspace() -> PathBuf {
         .to_path_buf()
 }
 
-/// A built file: what the environment variable says, else `default` under the workspace.
+/// Cargo's target directory, which this program was built into.
+fn target_directory() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program
+        .ancestors()
+        .find(|directory| directory.join("CACHEDIR.TAG").exists())
+        .map_or_else(|| workspace().join("target"), Path::to_path_buf)
+}
+
+/// A built file: what the environment variable says, else `default` in the target directory.
 fn built(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os(variable).map_or_else(|| workspace().join(default), PathBuf::from);
+    let path =
+        std::env::var_os(variable).map_or_else(|| target_directory().join(default), PathBuf::from);
     anyhow::ensure!(
         path.exists(),
         "{} is not built: run it through `cargo xtask test` or `cargo xtask demo`, or set {variable}",

@@ -57,7 +57,7 @@ pub struct Caller {
 impl Caller {
     /// Starts one in `netns`.
     pub fn start(netns: &Namespace, target: &Target, options: &CallerOptions) -> Result<Self> {
-        let mut command = netns.command(crate::built("INGEST_CALLER", "target/peers/caller")?);
+        let mut command = netns.command(crate::built("INGEST_CALLER", "peers/caller")?);
         command
             .args(["--host", &target.address.ip().to_string()])
             .args(["--port", &target.address.port().to_string()])

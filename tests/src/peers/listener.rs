@@ -114,7 +114,7 @@ pub struct Listener {
 impl Listener {
     /// Starts one in `netns` and waits until it may be called.
     pub fn start(netns: &Namespace, name: &str, options: &ListenerOptions) -> Result<Self> {
-        let mut command = netns.command(crate::built("INGEST_LISTENER", "target/peers/listener")?);
+        let mut command = netns.command(crate::built("INGEST_LISTENER", "peers/listener")?);
         command.args([
             "--bind",
             options.family.any(),

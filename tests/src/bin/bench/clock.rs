@@ -1,0 +1,107 @@
+//! Time and rounds. What is read is the CPU time of this thread around the system call: wall time would count
+//! whatever else the machine does meanwhile. Every round visits every case, so a slow minute hits all of them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Visits of each case.
+    pub(crate) rounds: usize,
+    /// Runs of a program in one visit.
+    pub(crate) repeat: u32,
+    /// Time of one visit where packets travel.
+    pub(crate) slice: Duration,
+}
+
+impl Effort {
+    /// Minutes.
+    pub(crate) const FULL: Self = Self {
+        rounds: 31,
+        repeat: 200_000,
+        slice: Duration::from_millis(300),
+    };
+    /// Seconds.
+    pub(crate) const QUICK: Self = Self {
+        rounds: 9,
+        repeat: 60_000,
+        slice: Duration::from_millis(100),
+    };
+}
+
+/// Keeps this thread on one CPU.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu).with_context(|| format!("CPU {cpu}"))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on CPU {cpu}"))
+}
+
+/// CPU time of this thread.
+pub(crate) fn thread_cpu() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .context("cannot read this thread's CPU time")?
+        .into())
+}
+
+/// Something that is measured by visits.
+pub(crate) trait Case {
+    /// Runs it once and says the ns of CPU time per packet.
+    fn visit(&mut self, effort: &Effort) -> Result<f64>;
+}
+
+/// What the visits of a case took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    values: Vec<f64>,
+}
+
+impl Sample {
+    /// Adds a value.
+    pub(crate) fn push(&mut self, value: f64) {
+        self.values.push(value);
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The middle.
+    pub(crate) fn median(&self) -> f64 {
+        ingest_tests::median(&mut self.values.clone())
+    }
+
+    /// The least: nearest to what a quiet machine would say.
+    pub(crate) fn min(&self) -> f64 {
+        self.values.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Visits every case once a round, each round beginning with another case and running the other way. One round
+/// beforehand warms caches up and is forgotten.
+pub(crate) fn rounds(cases: &mut [Box<dyn Case>], effort: &Effort) -> Result<Vec<Sample>> {
+    let mut samples = vec![Sample::default(); cases.len()];
+    for round in 0..=effort.rounds {
+        for step in 0..cases.len() {
+            let turn = (round * 7 + step) % cases.len();
+            let index = if round % 2 == 0 {
+                turn
+            } else {
+                cases.len() - 1 - turn
+            };
+            let (Some(case), Some(sample)) = (cases.get_mut(index), samples.get_mut(index)) else {
+                continue;
+            };
+            let value = case.visit(effort)?;
+            if round > 0 {
+                sample.push(value);
+            }
+        }
+    }
+    Ok(samples)
+}

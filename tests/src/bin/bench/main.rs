@@ -1,0 +1,70 @@
+//! The benchmarks: what the kernel programs cost, beside what anything would cost.
+//!
+//! * [`prog`]: ns per packet of each path, by `BPF_PROG_TEST_RUN`.
+//! * [`clock`]: how time is taken, and rounds that visit every case in turn.
+//! * [`real`]: the object under test with its maps filled; [`reference`]: what it is compared with.
+//! * [`frames`]: packets.
+//! * [`report`]: the table and the JSON.
+//!
+//! It fails when it cannot measure, never because something is slow.
+
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "nanoseconds; 52 bits are plenty"
+)]
+
+mod clock;
+mod frames;
+mod prog;
+mod real;
+mod reference;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Benchmarks of the kernel programs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Arguments {
+    /// Fewer and shorter rounds: under a minute, and coarser.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the results there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only groups whose name contains this: prog, veth, scale.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// The CPU that everything runs on.
+    #[arg(long, default_value_t = 1)]
+    cpu: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    clock::pin(arguments.cpu)?;
+    let effort = if arguments.quick {
+        clock::Effort::QUICK
+    } else {
+        clock::Effort::FULL
+    };
+    let wanted = |group: &str| group.contains(arguments.only.as_str());
+    let mut report = report::Report::new(arguments.cpu);
+    if wanted("prog") {
+        report.extend("ns per packet of a program", prog::measure(&effort)?);
+    }
+    report.finish(arguments.json.as_deref())
+}

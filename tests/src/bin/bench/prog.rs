@@ -1,0 +1,321 @@
+//! ns per packet of each path through the programs, by `BPF_PROG_TEST_RUN` with many repeats.
+//!
+//! A repeated program meets the packet that its last run left. So every address that a run writes equals the one
+//! that was there (see [`frames`]), and data packets get the next sequence number from a generator that tail-calls
+//! the program; the same generator before an empty program is the baseline then.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, ensure};
+use aya::TestRun;
+use aya::programs::{ProgramFd, TestRunOptions};
+use ingest_common::abi::{
+    DeliveryMode, Path, SERVICE_SOURCE_RANGES, SERVICE_SRT, Service, VLAN_NONE, program,
+};
+
+use crate::clock::{Case, Effort, Sample, rounds, thread_cpu};
+use crate::frames::{self, CLIENT_MAC, NODE_MAC, client, pod};
+use crate::real::Real;
+use crate::reference::{Generator, Reference};
+use crate::report::Row;
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+const TC_ACT_OK: u32 = 0;
+const TC_ACT_REDIRECT: u32 = 7;
+/// The interface that test runs seem to come from: lo.
+const LO: u32 = 1;
+
+/// Service ids.
+const V4: u16 = 1;
+const V6: u16 = 2;
+const RANGED: u16 = 3;
+/// Slots, each also a pool where sessions begin.
+const REDIRECT: u16 = 2;
+const PEER: u16 = 3;
+const STACK: u16 = 4;
+const REDIRECT_V6: u16 = 5;
+
+/// Which program a case runs.
+enum Under {
+    /// One of the object under test, as it is.
+    RealXdp(Rc<RefCell<Real>>, &'static str),
+    /// The same for tc.
+    RealTc(Rc<RefCell<Real>>, &'static str),
+    /// One of the references; a generator goes on with what its own copy of the maps says.
+    OwnXdp(Reference, &'static str),
+    /// The same for tc.
+    OwnTc(Reference, &'static str),
+}
+
+/// One path.
+struct Run {
+    name: &'static str,
+    under: Under,
+    frame: Vec<u8>,
+    expected: u32,
+}
+
+impl Case for Run {
+    fn visit(&mut self, effort: &Effort) -> Result<f64> {
+        let mut out = vec![0; self.frame.len() + 64];
+        let options = TestRunOptions {
+            data_in: Some(&self.frame),
+            data_out: Some(&mut out),
+            repeat: effort.repeat,
+            ..TestRunOptions::new()
+        };
+        let began = thread_cpu()?;
+        let result = match &mut self.under {
+            Under::RealXdp(real, name) => real.borrow_mut().xdp(name)?.test_run(options),
+            Under::RealTc(real, name) => real.borrow_mut().tc(name)?.test_run(options),
+            Under::OwnXdp(reference, name) => reference.xdp(name)?.test_run(options),
+            Under::OwnTc(reference, name) => reference.tc(name)?.test_run(options),
+        };
+        let took = thread_cpu()?.saturating_sub(began);
+        let result = result.with_context(|| format!("cannot run prog/{}", self.name))?;
+        ensure!(
+            result.return_value == self.expected,
+            "prog/{} returned {} in place of {}: it does not take the path that was to be measured",
+            self.name,
+            result.return_value,
+            self.expected
+        );
+        Ok(took.as_nanos() as f64 / f64::from(effort.repeat))
+    }
+}
+
+/// Frames keep these addresses, so replies leave by them.
+pub(crate) fn path() -> Path {
+    Path {
+        ifindex: LO,
+        client_mac: CLIENT_MAC,
+        node_mac: NODE_MAC,
+        vlan_inner: VLAN_NONE,
+        ..Path::default()
+    }
+}
+
+/// The first client by another port: each case has its own session.
+fn client_at(v6: bool, port: u16) -> SocketAddr {
+    SocketAddr::new(client(v6).ip(), port)
+}
+
+/// The object under test with a service of each kind, and sessions in each delivery mode.
+fn world() -> Result<Real> {
+    let mut real = Real::load(4096)?;
+    let macs = (NODE_MAC, CLIENT_MAC);
+    for (slot, v6, mode) in [
+        (PEER, false, DeliveryMode::Peer),
+        (STACK, false, DeliveryMode::Stack),
+        // Last, so that the pod's address leads back to it.
+        (REDIRECT, false, DeliveryMode::Redirect),
+        (REDIRECT_V6, true, DeliveryMode::Redirect),
+    ] {
+        real.backend(slot, pod(v6), mode, macs, LO)?;
+        real.table(slot, slot)?;
+    }
+    let service = |id, pool, flags| Service { id, pool, flags };
+    real.service(pod(false), service(V4, REDIRECT, SERVICE_SRT))?;
+    real.service(pod(true), service(V6, REDIRECT_V6, SERVICE_SRT))?;
+    let ranged = SocketAddr::new(pod(false).ip(), frames::RANGED_PORT);
+    let flags = SERVICE_SRT | SERVICE_SOURCE_RANGES;
+    real.service(ranged, service(RANGED, REDIRECT, flags))?;
+    real.sources(RANGED)?;
+    Ok(real)
+}
+
+/// Client ports of the cases with sessions.
+const PORTS: [(u16, u16, &str); 3] = [
+    (20_001, REDIRECT, "redirect"),
+    (20_002, PEER, "peer"),
+    (20_003, STACK, "stack"),
+];
+const OUT_OF_ORDER: u16 = 20_004;
+const REPLIES: u16 = 20_005;
+const HANDSHAKES: u16 = 20_006;
+const PORT_V6: u16 = 20_007;
+
+/// A generator in front of `target`, or of the empty program.
+fn generator(
+    name: &'static str,
+    generator: Generator,
+    target: Option<&ProgramFd>,
+) -> Result<Under> {
+    let mut reference = Reference::load(16)?;
+    reference.generate(generator)?;
+    match target {
+        Some(target) => reference.target_xdp(target)?,
+        None => {
+            let empty = reference.xdp("xdp_empty")?.fd()?.try_clone()?;
+            reference.target_xdp(&empty)?;
+        }
+    }
+    Ok(Under::OwnXdp(reference, name))
+}
+
+/// Measures every path. Rows come with the name of what is subtracted.
+pub(crate) fn measure(effort: &Effort) -> Result<Vec<Row>> {
+    let real = Rc::new(RefCell::new(world()?));
+    let (cases, baselines) = cases(&real)?;
+    let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    let mut boxed: Vec<Box<dyn Case>> = Vec::new();
+    for case in cases {
+        boxed.push(Box::new(case));
+    }
+    let samples = rounds(&mut boxed, effort)?;
+    check(&real)?;
+    let find = |name: &str| -> Option<&Sample> {
+        names
+            .iter()
+            .position(|known| *known == name)
+            .and_then(|index| samples.get(index))
+    };
+    Ok(names
+        .iter()
+        .zip(&samples)
+        .zip(baselines)
+        .map(|((name, sample), baseline)| {
+            let row = Row::new(format!("prog/{name}"), sample);
+            match find(baseline) {
+                Some(other) => row.net_of(format!("prog/{baseline}"), other),
+                None => row,
+            }
+        })
+        .collect())
+}
+
+/// What was measured was what it was to be.
+fn check(real: &Rc<RefCell<Real>>) -> Result<()> {
+    let mut real = real.borrow_mut();
+    for (port, ..) in PORTS {
+        real.expect_in_order(client_at(false, port), V4)?;
+    }
+    real.expect_in_order(client_at(true, PORT_V6), V6)?;
+    let replies = real.read_flow(client_at(false, REPLIES), V4)?;
+    ensure!(
+        replies.down.packets > 0 && replies.down.acks == replies.down.packets,
+        "the pod's ACKs were not counted as such: {:?}",
+        replies.down
+    );
+    let repeated = real.read_flow(client_at(false, OUT_OF_ORDER), V4)?;
+    ensure!(
+        repeated.up.out_of_order + 1 == repeated.up.packets,
+        "the repeated packet was not seen out of order: {:?}",
+        repeated.up
+    );
+    Ok(())
+}
+
+/// The cases, and for each the name of its baseline ("" for none).
+fn cases(real: &Rc<RefCell<Real>>) -> Result<(Vec<Run>, Vec<&'static str>)> {
+    let mut cases = Vec::new();
+    let mut baselines = Vec::new();
+    let mut add = |name, baseline, under, frame, expected| {
+        cases.push(Run {
+            name,
+            under,
+            frame,
+            expected,
+        });
+        baselines.push(baseline);
+    };
+    let (service, service_v6) = (pod(false), pod(true));
+    let data = |port| frames::data(client_at(false, port), service);
+    let ingest = || Under::RealXdp(Rc::clone(real), program::XDP_INGEST);
+    let own = |name| -> Result<Under> { Ok(Under::OwnXdp(Reference::load(16)?, name)) };
+
+    add("empty", "", own("xdp_empty")?, data(1), XDP_PASS);
+    add("minimal", "empty", minimal()?, data(1), XDP_REDIRECT);
+    for (name, program, v6) in [
+        ("generator_v4", "xdp_gen_v4", false),
+        ("generator_v4_meta", "xdp_gen_meta_v4", false),
+        ("generator_v6", "xdp_gen_v6", true),
+    ] {
+        let under = generator(program, Generator::one(1), None)?;
+        let frame = frames::data(client_at(v6, 1), pod(v6));
+        add(name, "empty", under, frame, XDP_PASS);
+    }
+
+    let target = real
+        .borrow_mut()
+        .xdp(program::XDP_INGEST)?
+        .fd()?
+        .try_clone()?;
+    for (port, slot, mode) in PORTS {
+        let from = client_at(false, port);
+        real.borrow_mut().flow(from, V4, slot, path())?;
+        let (name, program, baseline, expected) = match mode {
+            "redirect" => ("established_v4", "xdp_gen_v4", "generator_v4", XDP_REDIRECT),
+            "peer" => (
+                "established_v4_peer",
+                "xdp_gen_meta_v4",
+                "generator_v4_meta",
+                XDP_PASS,
+            ),
+            _ => (
+                "established_v4_stack",
+                "xdp_gen_v4",
+                "generator_v4",
+                XDP_PASS,
+            ),
+        };
+        let under = generator(program, Generator::one(port), Some(&target))?;
+        add(name, baseline, under, frames::data(from, service), expected);
+    }
+    let from = client_at(false, OUT_OF_ORDER);
+    real.borrow_mut().flow(from, V4, REDIRECT, path())?;
+    add(
+        "established_v4_out_of_order",
+        "empty",
+        ingest(),
+        data(OUT_OF_ORDER),
+        XDP_REDIRECT,
+    );
+    let from = client_at(true, PORT_V6);
+    real.borrow_mut().flow(from, V6, REDIRECT_V6, path())?;
+    let under = generator("xdp_gen_v6", Generator::one(PORT_V6), Some(&target))?;
+    let frame = frames::data(from, service_v6);
+    add("established_v6", "generator_v6", under, frame, XDP_REDIRECT);
+
+    let from = client_at(false, HANDSHAKES);
+    for (name, frame) in [
+        ("handshake_induction", frames::induction(from, service)),
+        ("handshake_conclusion", frames::conclusion(from, service)),
+    ] {
+        add(name, "empty", ingest(), frame, XDP_REDIRECT);
+    }
+    let elsewhere = SocketAddr::from(([10, 9, 9, 9], frames::PORT));
+    let ranged = SocketAddr::new(service.ip(), frames::RANGED_PORT);
+    for (name, frame, expected) in [
+        ("pass_not_ours", frames::data(from, elsewhere), XDP_PASS),
+        ("pass_no_flow", data(1), XDP_PASS),
+        ("drop_source", frames::data(from, ranged), XDP_DROP),
+        ("drop_srt", frames::bad_data(from, service), XDP_DROP),
+    ] {
+        add(name, "empty", ingest(), frame, expected);
+    }
+
+    let to = client_at(false, REPLIES);
+    real.borrow_mut().flow(to, V4, REDIRECT, path())?;
+    let ack = frames::ack(service, to);
+    let empty = Under::OwnTc(Reference::load(16)?, "tc_empty");
+    add("empty_tc", "", empty, ack.clone(), TC_ACT_OK);
+    let under = Under::RealTc(Rc::clone(real), program::TC_POD);
+    add("reply_ack", "empty_tc", under, ack, TC_ACT_REDIRECT);
+    Ok((cases, baselines))
+}
+
+/// The minimal program with the one flow of the first case.
+fn minimal() -> Result<Under> {
+    let mut reference = Reference::load(4096)?;
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (client_at(false, 1), pod(false)) else {
+        unreachable!("both are IPv4");
+    };
+    reference.minimal_backend(0, to, (NODE_MAC, CLIENT_MAC), LO)?;
+    reference.minimal_flow(from, to, 0)?;
+    Ok(Under::OwnXdp(reference, "xdp_minimal"))
+}

@@ -1,0 +1,287 @@
+//! The object under test, its maps filled as the agent would fill them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, RingBuf, lpm_trie, xdp::DevMap,
+};
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod};
+use ingest_common::abi::{
+    self, Address, Backend, BackendState, Config, DeliveryMode, Endpoint, EndpointKey, Flow,
+    FlowKey, FlowState, Health, MaglevTable, Path, Return, ReturnKey, Service, ServiceKey,
+    SourceKey, Up, Vip,
+};
+
+use crate::frames;
+
+/// A built kernel object: where the environment says, else where `cargo xtask build-ebpf` leaves it.
+pub(crate) fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
+    let path = std::env::var_os(variable).map_or_else(
+        || ingest_tests::workspace().join("target/ebpf").join(name),
+        std::path::PathBuf::from,
+    );
+    std::fs::read(&path).with_context(|| {
+        format!(
+            "cannot read {}: run `cargo xtask build-ebpf`, or set {variable}",
+            path.display()
+        )
+    })
+}
+
+/// The XDP program of this name, loaded.
+pub(crate) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    let program: &mut Xdp = program.try_into()?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .with_context(|| format!("cannot load {name}"))?;
+    }
+    Ok(program)
+}
+
+/// The tc program of this name, loaded.
+pub(crate) fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .with_context(|| format!("cannot load {name}"))?;
+    }
+    Ok(program)
+}
+
+/// An address as the maps hold it.
+pub(crate) fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => abi::v4_mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The loaded object.
+pub(crate) struct Real {
+    ebpf: Ebpf,
+}
+
+impl Real {
+    /// Loads it with room for `flows`.
+    pub(crate) fn load(flows: u32) -> Result<Self> {
+        let bytes = object("INGEST_EBPF", "ingest")?;
+        let ebpf = EbpfLoader::new()
+            .map_max_entries("FLOWS", flows)
+            .map_max_entries("RETURNS", flows)
+            // As the agent loads it by default: no logging.
+            .override_global("AYA_LOG_LEVEL", &0_u8, false)
+            .load(&bytes)
+            .context("cannot load the kernel object")?;
+        let mut real = Self { ebpf };
+        // Sessions of the benchmarks never end for silence.
+        let config = Config {
+            silence_ns: u64::MAX / 2,
+            ..Config::default()
+        };
+        real.set("CONFIG", 0, config)?;
+        Ok(real)
+    }
+
+    /// An XDP program, loaded.
+    pub(crate) fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
+        xdp(&mut self.ebpf, name)
+    }
+
+    /// A tc program, loaded.
+    pub(crate) fn tc(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        tc(&mut self.ebpf, name)
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name}"))
+    }
+
+    fn set<V: Pod>(&mut self, name: &str, index: u32, value: V) -> Result<()> {
+        let mut map: Array<&mut MapData, V> = self.map(name)?.try_into()?;
+        map.set(index, value, 0)
+            .with_context(|| format!("cannot write {name}"))
+    }
+
+    fn insert<K: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) -> Result<()> {
+        let mut map: HashMap<&mut MapData, K, V> = self.map(name)?.try_into()?;
+        map.insert(key, value, 0)
+            .with_context(|| format!("cannot write {name}"))
+    }
+
+    /// Adds a service.
+    pub(crate) fn service(&mut self, vip: SocketAddr, service: Service) -> Result<()> {
+        let key = ServiceKey::new(address(vip.ip()), vip.port(), abi::UDP);
+        self.insert("SERVICES", key, service)?;
+        let mark = Service {
+            flags: abi::SERVICE_VIP_MARK,
+            ..Service::default()
+        };
+        self.insert("SERVICES", ServiceKey::vip(key.address), mark)?;
+        let vip = Vip {
+            address: key.address,
+            port: key.port,
+            protocol: key.protocol,
+            in_use: 1,
+            pool: service.pool,
+            flags: service.flags as u16,
+        };
+        self.set("VIPS", service.id.into(), vip)
+    }
+
+    /// Allows one source range that no client of ours is in, and sixteen more.
+    pub(crate) fn sources(&mut self, service: u16) -> Result<()> {
+        let mut map: LpmTrie<&mut MapData, SourceKey, u32> = self.map("SOURCES")?.try_into()?;
+        for third in 0..17 {
+            let key = SourceKey {
+                service: service.into(),
+                address: abi::v4_mapped([192, 0, third, 0]),
+            };
+            map.insert(&lpm_trie::Key::new(32 + 96 + 24, key), 1, 0)
+                .context("cannot write SOURCES")?;
+        }
+        Ok(())
+    }
+
+    /// Sets a backend whose packets keep their MACs.
+    pub(crate) fn backend(
+        &mut self,
+        slot: u16,
+        pod: SocketAddr,
+        mode: DeliveryMode,
+        macs: ([u8; 6], [u8; 6]),
+        ifindex: u32,
+    ) -> Result<()> {
+        let backend = Backend {
+            address: address(pod.ip()),
+            port: pod.port(),
+            protocol: abi::UDP,
+            state: BackendState::Serving as u8,
+            mode: mode as u8,
+            pod_mac: macs.0,
+            port_mac: macs.1,
+            ifindex,
+            incarnation: 1,
+            ..Backend::default()
+        };
+        self.set("BACKENDS", slot.into(), backend)?;
+        // Heard at all times: neither its silence nor its voice is news.
+        let health = Health {
+            heard_ns: u64::MAX,
+            ..Health::default()
+        };
+        self.set("HEALTH", slot.into(), health)?;
+        let key = EndpointKey::new(backend.address, backend.port, abi::UDP);
+        self.insert("ENDPOINTS", key, Endpoint { slot: slot.into() })?;
+        let mut ports: DevMap<&mut MapData> = self.map("POD_PORTS")?.try_into()?;
+        ports
+            .set(slot.into(), ifindex, None, 0)
+            .context("cannot write POD_PORTS")
+    }
+
+    /// Places every new session of `pool` on `slot`.
+    pub(crate) fn table(&mut self, pool: u16, slot: u16) -> Result<()> {
+        let table = MaglevTable {
+            slots: [slot; 16384],
+        };
+        let mut inner: Array<MapData, MaglevTable> = Array::create(1, 0)?;
+        inner.set(0, table, 0)?;
+        let mut map: ArrayOfMaps<&mut MapData, Array<MapData, MaglevTable>> =
+            self.map("TABLES")?.try_into()?;
+        map.set(pool.into(), &inner, 0)
+            .context("cannot write TABLES")
+    }
+
+    /// Adds an accepted session that expects sequence number 0.
+    pub(crate) fn flow(
+        &mut self,
+        client: SocketAddr,
+        service: u16,
+        slot: u16,
+        path: Path,
+    ) -> Result<()> {
+        let flow = Flow {
+            accepted_ns: 1,
+            incarnation: 1,
+            caller_id: frames::CALLER_ID,
+            listener_id: frames::LISTENER_ID,
+            slot,
+            state: FlowState::Established as u8,
+            path,
+            flow_window: 8192,
+            up: Up {
+                // A living pod answers every 10 ms: the count of unanswered packets never gets old.
+                unanswered: 1,
+                unanswered_since_ns: u64::MAX,
+                ..Up::default()
+            },
+            ..Flow::default()
+        };
+        let (address, port) = (address(client.ip()), client.port());
+        self.insert(
+            "FLOWS",
+            FlowKey {
+                address,
+                port,
+                service,
+            },
+            flow,
+        )?;
+        self.insert(
+            "RETURNS",
+            ReturnKey {
+                address,
+                port,
+                slot,
+            },
+            Return { service, _pad: 0 },
+        )
+    }
+
+    /// Reads a flow.
+    pub(crate) fn read_flow(&mut self, client: SocketAddr, service: u16) -> Result<Flow> {
+        let map: HashMap<&mut MapData, FlowKey, Flow> = self.map("FLOWS")?.try_into()?;
+        let key = FlowKey {
+            address: address(client.ip()),
+            port: client.port(),
+            service,
+        };
+        map.get(&key, 0)
+            .with_context(|| format!("the flow of {client} is gone"))
+    }
+
+    /// Empties the event ring, as the agent does; says how many there were.
+    pub(crate) fn drain_events(&mut self) -> Result<usize> {
+        let mut ring: RingBuf<&mut MapData> = self.map("EVENTS")?.try_into()?;
+        let mut count = 0;
+        while ring.next().is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Fails where the flow's packets were not seen in order, one by one.
+    pub(crate) fn expect_in_order(&mut self, client: SocketAddr, service: u16) -> Result<()> {
+        let up = self.read_flow(client, service)?.up;
+        ensure!(
+            up.packets > 0
+                && up.packets == up.data_packets
+                && up.gaps == 0
+                && up.out_of_order == 0
+                && up.retransmitted == 0,
+            "the data packets of {client} were not measured in order: {up:?}"
+        );
+        Ok(())
+    }
+}

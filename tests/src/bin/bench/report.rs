@@ -1,0 +1,170 @@
+//! Results for people and for programs.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use serde_json::{Map, Value, json};
+
+use crate::clock::Sample;
+
+/// How the numbers come about, for whoever reads the JSON.
+const METHOD: &str = "CPU time of the measuring thread (CLOCK_THREAD_CPUTIME_ID), pinned to one CPU; every round visits every case once, in changing \
+order; net = minus the baseline's figure of the same kind (median of medians, min of mins). prog/: \
+BPF_PROG_TEST_RUN repeats on one 1358-byte packet whose rewriting leaves it as it was; established data packets get \
+the next sequence number from a generator that tail-calls the program, the same generator before an empty program \
+being the baseline.";
+
+/// One result.
+#[derive(Debug)]
+pub(crate) struct Row {
+    name: String,
+    median: f64,
+    min: f64,
+    runs: usize,
+    baseline: Option<(String, f64, f64)>,
+    more: Vec<(&'static str, f64)>,
+}
+
+impl Row {
+    /// The result called `name`, in ns per packet.
+    pub(crate) fn new(name: String, sample: &Sample) -> Self {
+        Self {
+            name,
+            median: sample.median(),
+            min: sample.min(),
+            runs: sample.len(),
+            baseline: None,
+            more: Vec::new(),
+        }
+    }
+
+    /// Says what is to be subtracted.
+    pub(crate) fn net_of(mut self, name: String, baseline: &Sample) -> Self {
+        self.baseline = Some((name, baseline.median(), baseline.min()));
+        self
+    }
+
+    /// Adds a figure of its own kind.
+    pub(crate) fn with(mut self, name: &'static str, value: f64) -> Self {
+        self.more.push((name, value));
+        self
+    }
+
+    fn net(&self) -> (f64, f64) {
+        match &self.baseline {
+            Some((_, median, min)) => (self.median - median, self.min - min),
+            None => (self.median, self.min),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (net_median, net_min) = self.net();
+        let mut object = Map::new();
+        object.insert("name".into(), json!(self.name));
+        object.insert("net_ns_median".into(), json!(rounded(net_median)));
+        object.insert("net_ns_min".into(), json!(rounded(net_min)));
+        object.insert("runs".into(), json!(self.runs));
+        object.insert("ns_median".into(), json!(rounded(self.median)));
+        object.insert("ns_min".into(), json!(rounded(self.min)));
+        object.insert(
+            "baseline".into(),
+            json!(self.baseline.as_ref().map(|(name, ..)| name)),
+        );
+        for (name, value) in &self.more {
+            object.insert((*name).into(), json!(rounded(*value)));
+        }
+        Value::Object(object)
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// All results.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    cpu: usize,
+}
+
+impl Report {
+    /// Nothing yet.
+    pub(crate) fn new(cpu: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            cpu,
+        }
+    }
+
+    /// Adds and prints a group.
+    pub(crate) fn extend(&mut self, title: &str, rows: Vec<Row>) {
+        let mut table = Table::new();
+        table.load_preset(UTF8_FULL_CONDENSED).set_header([
+            title,
+            "net median",
+            "net min",
+            "median",
+            "min",
+            "runs",
+            "net of",
+        ]);
+        for row in &rows {
+            let (net_median, net_min) = row.net();
+            let more: Vec<_> = row
+                .more
+                .iter()
+                .map(|(name, value)| format!("{name} {}", value.round()))
+                .collect();
+            let baseline = row.baseline.as_ref().map_or("", |(name, ..)| name);
+            table.add_row([
+                row.name.clone(),
+                format!("{net_median:.1}"),
+                format!("{net_min:.1}"),
+                format!("{:.1}", row.median),
+                format!("{:.1}", row.min),
+                row.runs.to_string(),
+                [&[baseline.to_owned()][..], &more].concat().join("  "),
+            ]);
+        }
+        for column in 1..6 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        println!("{table}");
+        self.rows.extend(rows);
+    }
+
+    /// Writes the JSON, if it is wanted.
+    pub(crate) fn finish(&self, file: Option<&Path>) -> Result<()> {
+        let Some(file) = file else { return Ok(()) };
+        let value = json!({
+            "results": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "method": METHOD,
+            "machine": machine(self.cpu),
+        });
+        let text = serde_json::to_string_pretty(&value)?;
+        std::fs::write(file, text + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// What the numbers depend on.
+fn machine(cpu: usize) -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let info = read("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, model)| model.trim().to_owned());
+    json!({
+        "cpu": model,
+        "cpus": info.lines().filter(|line| line.starts_with("processor")).count(),
+        "measured_on_cpu": cpu,
+        "kernel": read("/proc/sys/kernel/osrelease").ok(),
+        "jit_harden": read("/proc/sys/net/core/bpf_jit_harden").ok(),
+        "load": read("/proc/loadavg").ok(),
+    })
+}
