@@ -131,7 +131,7 @@ impl Dataplane {
             protocol: key.protocol,
             in_use: 1,
             pool: service.pool,
-            ..Default::default()
+            flags: service.flags as u16,
         };
         self.maps.vips.set(id, &vip)?;
         self.maps.service_names.set(id, &abi::Name::new(name))?;

@@ -13,11 +13,11 @@ use aya::{
     },
 };
 use ingest_common::abi::program;
-use nix::net::if_::if_indextoname;
 
 use super::{
     Dataplane, Error, UplinkState, XdpChoice, XdpHook, object,
     pins::{Hook, Pins, make_directory},
+    raw::interface_name,
 };
 
 const REMEDY_NATIVE: &str = "the driver, its MTU or its queues may not allow native XDP: set the XDP mode to auto or generic";
@@ -70,11 +70,10 @@ impl Dataplane {
             if self.pod_ports.contains(ifindex) {
                 continue;
             }
-            let Ok(name) = if_indextoname(*ifindex) else {
+            let Some(name) = interface_name(*ifindex) else {
                 tracing::debug!(ifindex, "pod port is gone");
                 continue;
             };
-            let name = name.to_string_lossy();
             let pin = self.pins.pod_port(*ifindex);
             let tc = object::tc(&mut self.ebpf, program::TC_POD)?;
             let order = LinkOrder::first();
@@ -87,7 +86,7 @@ impl Dataplane {
                 &pin,
             ) {
                 Ok(()) => self.pod_ports.insert(*ifindex),
-                Err(error) if if_indextoname(*ifindex).is_err() => {
+                Err(error) if interface_name(*ifindex).is_none() => {
                     tracing::debug!(ifindex, %error, "pod port is gone");
                     continue;
                 }

@@ -28,8 +28,9 @@ impl Dataplane {
     pub async fn load(options: &Options, lock: &Lock) -> Result<Self, Error> {
         checks::preconditions()?;
         let pins = Pins::new(lock.pin_root());
-        let uplinks = uplinks(&options.uplinks, &pins).await?;
+        // First, since it explains the program on the uplink.
         pins.refuse_other_schemas()?;
+        let uplinks = uplinks(&options.uplinks, &pins).await?;
         let absent = pins.verify()?;
         pins.make()?;
         let load = Load {

@@ -187,7 +187,7 @@ impl PodPorts {
         match self.map.set(slot, ifindex, None, 0) {
             Ok(()) => Ok(true),
             // The kernel looks the index up and says EINVAL where there is nothing.
-            Err(error) if nix::net::if_::if_indextoname(ifindex).is_err() => {
+            Err(error) if raw::interface_name(ifindex).is_none() => {
                 tracing::debug!(slot, ifindex, %error, "pod port is gone");
                 Ok(false)
             }

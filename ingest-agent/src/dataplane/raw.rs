@@ -153,6 +153,13 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The name of an interface in the calling thread's network namespace.
+pub(super) fn interface_name(ifindex: u32) -> Option<String> {
+    // nix takes the null pointer of an unknown index for success, and leaves the name empty.
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?;
+    Some(name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
+}
+
 /// What a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {
