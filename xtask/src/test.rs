@@ -121,12 +121,17 @@ pub(crate) fn run(tier: Tier, filter: Option<&str>) -> Result<()> {
 
 fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
     let files = test_files()?;
-    let of = |prefix: &'static str| files.iter().filter(move |name| name.starts_with(prefix));
+    let of = |tier: Tier| {
+        let found: Vec<_> = files.iter().filter(|name| tier_of(name) == tier).collect();
+        // Without a name, cargo would run every test there is.
+        (!found.is_empty())
+            .then_some(found)
+            .with_context(|| format!("no test of tier {tier:?}"))
+    };
     let mut tally = Tally::default();
     match tier {
         Tier::Unit => {
-            let others = files.iter().filter(|name| tier_of(name) == Tier::Unit);
-            let mut tests = test_command(others);
+            let mut tests = test_command(files.iter().filter(|name| tier_of(name) == Tier::Unit));
             tests.args(["--lib", "--bins"]);
             tally.add(count(&mut tests, filter, &[])?);
             let mut docs = test_command([]);
@@ -142,7 +147,7 @@ fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
                 filter,
                 &["--ignored", "--test-threads=1"],
             )?);
-            let mut tests = as_root(test_command(of("prog_")))?;
+            let mut tests = as_root(test_command(of(Tier::Prog)?))?;
             tally.add(count(
                 &mut tests,
                 filter,
@@ -150,7 +155,7 @@ fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
             )?);
         }
         Tier::Netns => {
-            let mut tests = as_root(test_command(of("netns_")))?;
+            let mut tests = as_root(test_command(of(Tier::Netns)?))?;
             tally.add(count(
                 &mut tests,
                 filter,
