@@ -112,7 +112,11 @@ pub(super) fn rows(
 }
 
 /// What the kernel holds against the backend at the moment, or the operator.
-fn seen(health: &abi::Health, config: &abi::Config, now_ns: u64) -> Option<&'static str> {
+pub(super) fn seen(
+    health: &abi::Health,
+    config: &abi::Config,
+    now_ns: u64,
+) -> Option<&'static str> {
     let against = |since: u64| {
         since != 0 && since > health.heard_ns && now_ns.saturating_sub(since) < config.distrust_ns
     };
@@ -171,20 +175,11 @@ fn table(rows: &[BackendRow]) -> String {
             "WHY THIS MODE",
         ],
         rows.iter().map(|r| {
-            let state = match (r.health, r.drain_ends_ms) {
-                (Some(health), None) => format!("{}, {health}", r.state),
-                (None, None) => r.state.to_owned(),
-                (health, Some(ms)) => format!(
-                    "{}, sessions end in {}",
-                    health.unwrap_or(r.state),
-                    age(Duration::from_millis(ms))
-                ),
-            };
             [
                 r.name.clone(),
                 r.address.clone(),
                 r.slot.to_string(),
-                state,
+                state_words(r),
                 r.mode.to_owned(),
                 r.flows.to_string(),
                 r.accepted.to_string(),
@@ -197,6 +192,19 @@ fn table(rows: &[BackendRow]) -> String {
             ]
         }),
     )
+}
+
+fn state_words(row: &BackendRow) -> String {
+    match (row.state, row.health, row.drain_ends_ms) {
+        ("gone", ..) => "gone".to_owned(),
+        (state, None, None) => state.to_owned(),
+        (state, Some(health), None) => format!("{state}, {health}"),
+        (state, health, Some(0)) => format!("{}, sessions end now", health.unwrap_or(state)),
+        (state, health, Some(ms)) => {
+            let left = age(Duration::from_millis(ms));
+            format!("{}, sessions end in {left}", health.unwrap_or(state))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -289,6 +297,19 @@ mod tests {
             (Some("drained"), false, Some(30_000))
         );
         assert!(table(&[row]).contains("drained, sessions end in 30s"));
+    }
+
+    #[test]
+    fn what_has_gone_is_nothing_else() {
+        let health = abi::Health {
+            drain: 1,
+            drain_deadline_ns: 1,
+            ..Default::default()
+        };
+        let mut view = view(DeliveryMode::Peer, health);
+        assert_eq!(state_words(&row(view.clone())), "drained, sessions end now");
+        view.backend.state = BackendState::Gone as u8;
+        assert_eq!(state_words(&row(view)), "gone");
     }
 
     #[test]

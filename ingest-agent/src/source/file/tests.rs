@@ -1,12 +1,12 @@
 //! Every way a file can be wrong, with the line it is said of.
 
-use std::{fmt::Write as _, net::IpAddr, path::Path, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use super::*;
 use crate::reconcile::Protocol;
 
 /// The format's own example.
-const GOOD: &str = r#"uplink: eth0
+pub(super) const GOOD: &str = r#"uplink: eth0
 services:
   - name: live/srt
     vips: [203.0.113.10, "2001:db8::10"]
@@ -416,72 +416,4 @@ fn all_that_is_wrong_is_said_at_once() {
 fn a_missing_file_is_named() {
     let error = read(Path::new("/nonexistent/ingest.yaml")).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ingest.yaml"));
-}
-
-/// A directory of its own, removed at the end.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ingest-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-async fn next(changes: &mut tokio::sync::mpsc::Receiver<Change>) -> Change {
-    // Under the poll interval: it must be the file events that tell.
-    tokio::time::timeout(Duration::from_secs(3), changes.recv())
-        .await
-        .unwrap()
-        .unwrap()
-}
-
-#[tokio::test]
-async fn changes_are_followed_in_place_by_rename_and_by_symlink() {
-    let dir = Scratch::new("watch");
-    let file = dir.0.join("ingest.yaml");
-    for (version, text) in [("v1", GOOD), ("v2", &GOOD.replace("eth0", "eth2"))] {
-        std::fs::create_dir(dir.0.join(version)).unwrap();
-        std::fs::write(dir.0.join(version).join("ingest.yaml"), text).unwrap();
-    }
-    // As the kubelet lays out a ConfigMap.
-    std::os::unix::fs::symlink("v1", dir.0.join("..data")).unwrap();
-    std::os::unix::fs::symlink("..data/ingest.yaml", &file).unwrap();
-
-    let (mut changes, task) = watch(&file, read(&file).unwrap());
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    std::os::unix::fs::symlink("v2", dir.0.join("..new")).unwrap();
-    std::fs::rename(dir.0.join("..new"), dir.0.join("..data")).unwrap();
-    assert_eq!(next(&mut changes).await.unwrap().uplinks, ["eth2"]);
-
-    std::fs::write(dir.0.join("v2/ingest.yaml"), "uplink: [\n").unwrap();
-    assert!(matches!(
-        next(&mut changes).await,
-        Err(Error::Invalid { .. })
-    ));
-
-    std::fs::write(dir.0.join("tmp"), GOOD.replace("eth0", "eth3")).unwrap();
-    std::fs::rename(dir.0.join("tmp"), &file).unwrap();
-    assert_eq!(next(&mut changes).await.unwrap().uplinks, ["eth3"]);
-
-    std::fs::remove_file(&file).unwrap();
-    assert!(matches!(next(&mut changes).await, Err(Error::Read { .. })));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), changes.recv())
-            .await
-            .is_err(),
-        "told once"
-    );
-    drop(changes);
-    tokio::time::timeout(Duration::from_secs(1), task)
-        .await
-        .unwrap()
-        .unwrap();
 }

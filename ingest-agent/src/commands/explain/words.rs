@@ -1,159 +1,44 @@
-//! `ingest-agent explain`: runs the loaded program dry on the first packet that a client would send.
+//! The answer in plain words.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use ingest_common::{
     abi::{self, CutReason, DeliveryMode, FlowState},
     reason::{DropReason, PassReason},
 };
-use serde::Serialize;
 
-use super::services::{address, is_of, protocol};
+use super::{
+    super::services::{address, is_of, protocol},
+    Explanation, SOME_PORT,
+};
 use crate::{
-    cli::{Client, Explain, Output},
-    dataplane::{self, BackendView, Reader, ServiceView},
-    error::Error,
-    output::{print, socket},
-    reconcile::from_abi,
+    dataplane::{BackendView, ServiceView},
+    output::socket,
 };
 
-/// The port of a client that was given without one; from the dynamic range (RFC 6335).
-const SOME_PORT: u16 = 50_000;
-
-/// Where a client's packets go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    /// `address:port` of the client.
-    pub client: String,
-    /// `namespace/name` of the service.
-    pub service: String,
-    /// `address:port` of the service.
-    pub vip: String,
-    /// `pass`, `drop`, `deliver`, `cut` or `none`.
-    pub verdict: &'static str,
-    /// The reason of a pass or a drop.
-    pub reason: Option<&'static str>,
-    /// Whether an established flow decided, rather than placement.
-    pub by_flow: bool,
-    /// `namespace/name` of the pod.
-    pub backend: Option<String>,
-    /// `address:port` of the pod.
-    pub backend_address: Option<String>,
-    /// How its packets get there.
-    pub mode: Option<&'static str>,
-    /// All of it in plain words.
-    pub text: Vec<String>,
+/// What was asked, and what is known besides the answer.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) client: SocketAddr,
+    /// Otherwise the port is made up.
+    pub(super) port_given: bool,
+    pub(super) service: &'a ServiceView,
+    pub(super) backends: &'a [BackendView],
+    /// What the kernel or an operator holds against the chosen backend.
+    pub(super) suspicion: Option<&'static str>,
+    /// The client's flows on the service.
+    pub(super) flows: &'a [&'a (abi::FlowKey, abi::Flow)],
 }
 
-pub(super) fn run(pin_root: &Path, output: Output, args: &Explain) -> Result<(), Error> {
-    let reader = Reader::open(pin_root)?;
-    let (services, backends, flows) = (reader.services()?, reader.backends()?, reader.flows()?);
-    let service = choose(&services, args)?;
-    let client = SocketAddr::new(args.client.address, args.client.port.unwrap_or(SOME_PORT));
-    let vip = SocketAddr::new(from_abi(&service.key.address), service.key.port);
-    let payload = if protocol(service.service) == "srt" {
-        induction(client, vip)
-    } else {
-        Bytes::from_static(b"explain")
-    };
-    let frame = dataplane::client_frame(client, vip, &payload);
-    let (decision, _) = dataplane::explain(pin_root, &frame)?;
-    let own: Vec<_> = flows
-        .iter()
-        .filter(|(key, _)| key.service == service.service.id && is_from(key, &args.client))
-        .collect();
-    let explanation = explain(
-        decision,
-        service,
-        &backends,
-        &own,
+pub(super) fn explain(decision: abi::Explain, question: &Question<'_>) -> Explanation {
+    let Question {
         client,
-        args.client.port.is_some(),
-    );
-    print(output, &explanation, |e| e.text.join("\n"))
-}
-
-/// The service by name (of the client's family) or by VIP, or the only one there is.
-fn choose<'a>(services: &'a [ServiceView], args: &Explain) -> Result<&'a ServiceView, Error> {
-    let is_v4 = args.client.address.is_ipv4();
-    let wanted = match (&args.service, args.vip) {
-        (Some(name), _) => name.clone(),
-        (None, Some(vip)) => vip.to_string(),
-        (None, None) => format!("for {} clients", crate::output::family(args.client.address)),
-    };
-    let fitting: Vec<_> = services
-        .iter()
-        .filter(|s| from_abi(&s.key.address).is_ipv4() == is_v4)
-        .filter(|s| args.service.as_ref().is_none_or(|name| *name == s.name))
-        .filter(|s| {
-            args.vip
-                .is_none_or(|vip| (vip.ip(), vip.port()) == (from_abi(&s.key.address), s.key.port))
-        })
-        .collect();
-    match fitting[..] {
-        [] => Err(Error::NoSuchService { wanted }),
-        [service] => Ok(service),
-        _ => {
-            let names = fitting
-                .iter()
-                .map(|s| format!("{} ({})", s.name, socket(&s.key.address, s.key.port)));
-            Err(Error::WhichService {
-                candidates: names.collect::<Vec<_>>().join(", "),
-            })
-        }
-    }
-}
-
-fn is_from(key: &abi::FlowKey, client: &Client) -> bool {
-    from_abi(&key.address) == client.address && client.port.is_none_or(|port| port == key.port)
-}
-
-/// An SRT INDUCTION as libsrt sends it (draft §4.3.1.1).
-fn induction(client: SocketAddr, vip: SocketAddr) -> Bytes {
-    const HANDSHAKE: u32 = 0x8000_0000;
-    const UDT_DGRAM: u32 = 2;
-    const MTU: u32 = 1500;
-    const FLOW_WINDOW: u32 = 8192;
-    const INDUCTION: u32 = 1;
-    // Any but 0 will do; it is in nobody's flow.
-    let socket_id = u32::from(client.port()) | 0x2000_0000;
-    let mut packet = BytesMut::with_capacity(64);
-    packet.put_u32(HANDSHAKE);
-    packet.put_u32(0);
-    packet.put_u32(0);
-    packet.put_u32(0);
-    packet.put_u32(4);
-    packet.put_u32(UDT_DGRAM);
-    packet.put_u32(1);
-    packet.put_u32(MTU);
-    packet.put_u32(FLOW_WINDOW);
-    packet.put_u32(INDUCTION);
-    packet.put_u32(socket_id);
-    packet.put_u32(0);
-    // The address that the caller dialled, each word byte-reversed.
-    match vip {
-        SocketAddr::V4(v4) => {
-            packet.put_u32(u32::from_le_bytes(v4.ip().octets()));
-            packet.put_slice(&[0; 12]);
-        }
-        SocketAddr::V6(v6) => {
-            for word in v6.ip().octets().as_chunks::<4>().0 {
-                packet.put_u32(u32::from_le_bytes(*word));
-            }
-        }
-    }
-    packet.freeze()
-}
-
-fn explain(
-    decision: abi::Explain,
-    service: &ServiceView,
-    backends: &[BackendView],
-    flows: &[&(abi::FlowKey, abi::Flow)],
-    client: SocketAddr,
-    port_given: bool,
-) -> Explanation {
+        port_given,
+        service,
+        backends,
+        suspicion,
+        flows,
+    } = *question;
     let vip = socket(&service.key.address, service.key.port);
     let backend = backends.iter().find(|b| b.slot == decision.slot);
     let (verdict, backend) = match decision.verdict {
@@ -190,9 +75,14 @@ fn explain(
     let start = format!("{what} from {client} to {vip} ({})", service.name);
     text.push(match verdict {
         "deliver" if by_flow => format!("{start} goes to {name}, because it belongs to a flow there."),
-        "deliver" => format!(
-            "{start} goes to {name}: the service's Maglev table gives this client to it, and it takes new sessions."
-        ),
+        "deliver" => match suspicion {
+            None => format!(
+                "{start} goes to {name}: the service's Maglev table gives this client to it, and it takes new sessions."
+            ),
+            Some(word) => format!(
+                "{start} goes to {name}, which was {word} lately: no better backend was found for this client."
+            ),
+        },
         "cut" => format!(
             "{start} meets a flow whose backend {name} cannot go on: the caller is told to reconnect (SHUTDOWN)."
         ),
@@ -289,14 +179,6 @@ mod tests {
         }
     }
 
-    fn args(client: &str, service: Option<&str>, vip: Option<&str>) -> Explain {
-        Explain {
-            client: client.parse().unwrap(),
-            service: service.map(str::to_owned),
-            vip: vip.map(|v| v.parse().unwrap()),
-        }
-    }
-
     fn pod() -> BackendView {
         BackendView {
             slot: 4,
@@ -313,60 +195,21 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_chosen_by_name_vip_or_because_it_is_the_only_one() {
-        let services = [
-            service("live/srt", "203.0.113.10:9000"),
-            service("live/srt", "[2001:db8::10]:9000"),
-            service("live/udp", "203.0.113.11:9000"),
-        ];
-        let chosen = |args| choose(&services, &args).map(|s| socket(&s.key.address, s.key.port));
-        assert_eq!(
-            chosen(args("198.51.100.7", Some("live/srt"), None)).unwrap(),
-            "203.0.113.10:9000"
-        );
-        assert_eq!(
-            chosen(args("2001:db8::7", None, None)).unwrap(),
-            "[2001:db8::10]:9000"
-        );
-        assert_eq!(
-            chosen(args("198.51.100.7", None, Some("203.0.113.11:9000"))).unwrap(),
-            "203.0.113.11:9000"
-        );
-        let error = chosen(args("198.51.100.7", None, None))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("live/srt (203.0.113.10:9000), live/udp"),
-            "{error}"
-        );
-        let error = chosen(args("198.51.100.7", Some("live/x"), None)).unwrap_err();
-        assert_eq!(
-            (error.exit_code(), error.to_string().contains("live/x")),
-            (2, true)
-        );
-    }
-
-    #[test]
-    fn the_induction_is_libsrts() {
-        let vip = "127.0.0.1:9000".parse().unwrap();
-        let packet = induction("198.51.100.7:50000".parse().unwrap(), vip);
-        assert_eq!(packet.len(), 64);
-        assert_eq!(packet[..4], [0x80, 0, 0, 0]);
-        assert_eq!(packet[16..24], [0, 0, 0, 4, 0, 0, 0, 2]);
-        assert_eq!(packet[36..40], [0, 0, 0, 1]);
-        assert_eq!(packet[48..52], [1, 0, 0, 127]);
-        let vip = "[2001:db8::10]:9000".parse().unwrap();
-        let packet = induction("[2001:db8::7]:50000".parse().unwrap(), vip);
-        assert_eq!(packet[48..52], [0xb8, 0x0d, 0x01, 0x20]);
-        assert_eq!(packet[60..64], [0x10, 0, 0, 0]);
-    }
-
-    #[test]
     fn every_verdict_is_put_in_words() {
         let client = "198.51.100.7:40000".parse().unwrap();
         let srt = service("live/srt", "203.0.113.10:9000");
         let of = |decision: abi::Explain, flows: &[&(abi::FlowKey, abi::Flow)]| {
-            explain(decision, &srt, &[pod()], flows, client, true)
+            let backends = &[pod()];
+            let suspicion = (decision.reason == 99).then_some("silent");
+            let question = Question {
+                client,
+                port_given: true,
+                service: &srt,
+                backends,
+                suspicion,
+                flows,
+            };
+            explain(decision, &question)
         };
         let deliver = abi::Explain {
             verdict: 3,
@@ -383,6 +226,12 @@ mod tests {
             e.text[0].contains("goes to live/pod-a (10.0.1.2:9000): the service's Maglev table")
         );
         assert!(e.text.last().unwrap().contains("no flow"));
+
+        let suspected = abi::Explain {
+            reason: 99,
+            ..deliver
+        };
+        assert!(of(suspected, &[]).text[0].contains("was silent lately"));
 
         let flow = (
             abi::FlowKey {

@@ -1,0 +1,111 @@
+//! A scrape of plain data.
+
+use super::*;
+use crate::metrics::{AgentMetrics, render};
+
+fn state() -> KernelState {
+    let mut node = abi::Node {
+        schema: 1,
+        ready_unix_ns: 5_000_000_000,
+        ..Default::default()
+    };
+    node.uplinks[0] = abi::Uplink {
+        ifindex: 2,
+        xdp_mode: 1,
+        ..Default::default()
+    };
+    node.uplinks[0].name[..4].copy_from_slice(b"eth0");
+    node.agent_version[..5].copy_from_slice(b"0.1.0");
+    KernelState {
+        services: vec![ServiceView {
+            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
+            service: abi::Service {
+                id: 3,
+                ..Default::default()
+            },
+            name: "live/srt".into(),
+            traffic: Traffic {
+                up_packets: 5,
+                accepted: 2,
+                gaps: 4,
+                ..Default::default()
+            },
+        }],
+        backends: vec![BackendView {
+            slot: 1,
+            backend: abi::Backend {
+                address: abi::v4_mapped([10, 0, 1, 2]),
+                port: 9000,
+                state: BackendState::Serving as u8,
+                mode: DeliveryMode::Peer as u8,
+                ..Default::default()
+            },
+            health: abi::Health {
+                deaths: 1,
+                ..Default::default()
+            },
+            name: "live/pod-a".into(),
+            traffic: Traffic {
+                down_bytes: 9,
+                ..Default::default()
+            },
+        }],
+        drops: DropReason::ALL.iter().map(|r| (*r, *r as u64)).collect(),
+        passes: PassReason::ALL.iter().map(|r| (*r, 0)).collect(),
+        max_flows: 1024,
+        node,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_scrape_has_every_family() {
+    let agent = AgentMetrics::default();
+    agent.set_flows(HashMap::from([(3, 7)]));
+    agent.config_read(true);
+    agent.event(Some(abi::EventKind::FlowAccepted));
+    agent.event(None);
+    agent.applied(std::time::Duration::from_millis(2));
+    let text = render(&agent, state()).unwrap();
+    for line in [
+        r#"ingest_service_packets_total{service="live/srt",vip="203.0.113.10:9000",direction="up"} 5"#,
+        r#"ingest_service_bytes_total{service="live/srt",vip="203.0.113.10:9000",direction="down"} 0"#,
+        r#"ingest_service_sessions_total{service="live/srt",vip="203.0.113.10:9000",event="accepted"} 2"#,
+        r#"ingest_service_sequence_gaps_total{service="live/srt",vip="203.0.113.10:9000"} 4"#,
+        r#"ingest_backend_bytes_total{backend="live/pod-a",address="10.0.1.2:9000",direction="down"} 9"#,
+        r#"ingest_backend_up{backend="live/pod-a",address="10.0.1.2:9000"} 1"#,
+        r#"ingest_backend_state{backend="live/pod-a",address="10.0.1.2:9000",state="draining"} 0"#,
+        r#"ingest_backend_delivery{backend="live/pod-a",address="10.0.1.2:9000",mode="peer"} 1"#,
+        r#"ingest_backend_deaths_total{backend="live/pod-a",address="10.0.1.2:9000"} 1"#,
+        r#"ingest_drops_total{reason="no_backend"} 17"#,
+        r#"ingest_passes_total{reason="fragment"} 0"#,
+        r#"ingest_flows{service="live/srt",vip="203.0.113.10:9000"} 7"#,
+        "ingest_flow_table_capacity 1024",
+        "ingest_ready_timestamp_seconds 5",
+        r#"ingest_xdp_native{uplink="eth0"} 1"#,
+        r#"ingest_dataplane_info{schema="1",xdp_mode="native",uplink="eth0",version="0.1.0"} 1"#,
+        r#"ingest_config_reloads_total{result="applied"} 1"#,
+        r#"ingest_config_reloads_total{result="refused"} 0"#,
+        "ingest_config_last_reload_successful 1",
+        r#"ingest_events_total{kind="flow_accepted"} 1"#,
+        r#"ingest_events_total{kind="unknown"} 1"#,
+        "ingest_apply_duration_seconds_count 1",
+        "ingest_build_info{version=",
+    ] {
+        assert!(
+            text.lines().any(|l| l.starts_with(line)),
+            "{line} in\n{text}"
+        );
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_family_is_described_once() {
+    let text = render(&AgentMetrics::default(), state()).unwrap();
+    let mut types: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
+    let all = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), all);
+}

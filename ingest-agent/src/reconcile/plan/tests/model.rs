@@ -1,0 +1,190 @@
+//! A model of the maps, and plans run on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ingest_common::abi::{BackendState, DeliveryMode};
+
+use super::super::{
+    super::{Protocol, Service},
+    *,
+};
+
+pub(super) const OPTIONS: PlanOptions = PlanOptions {
+    now_ns: 1_000,
+    drain_deadline_ns: Some(500),
+    drain_window_ns: 50,
+};
+
+pub(super) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn backend(name: &str, address: &str) -> Backend {
+    Backend {
+        name: name.into(),
+        address: ip(address),
+        port: 9000,
+        draining: false,
+    }
+}
+
+pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Service {
+    Service {
+        name: name.into(),
+        vips: vips.iter().map(|v| ip(v)).collect(),
+        port: 9000,
+        protocol: Protocol::Srt,
+        source_ranges: Vec::new(),
+        backends,
+    }
+}
+
+pub(super) fn one(backends: Vec<Backend>) -> Desired {
+    Desired {
+        services: vec![service("live/srt", &["203.0.113.10"], backends)],
+    }
+}
+
+pub(super) fn pods(count: usize) -> Vec<Backend> {
+    (1..=count)
+        .map(|i| {
+            backend(
+                &format!("live/pod-{i}"),
+                &format!("10.0.{}.{}", i / 250, i % 250 + 1),
+            )
+        })
+        .collect()
+}
+
+pub(super) fn port(ifindex: u32) -> PodPort {
+    PodPort {
+        mode: DeliveryMode::Peer,
+        ifindex,
+        pod_mac: [2, 0, 0, 0, 0, 1],
+        port_mac: [2, 0, 0, 0, 0, 2],
+        partial_checksums: true,
+    }
+}
+
+/// Does what the dataplane does.
+pub(super) fn apply(maps: &mut Observed, op: &Op) {
+    match op.clone() {
+        Op::SetBackend {
+            slot,
+            backend,
+            name,
+            ..
+        } => {
+            let key = EndpointKey::new(backend.address, backend.port, backend.protocol);
+            maps.endpoints.insert(key, slot);
+            maps.backends.insert(slot, backend);
+            maps.backend_names.insert(slot, name);
+            maps.idle_gone
+                .retain(|s| *s != slot || backend.state == BackendState::Gone as u8);
+        }
+        Op::FreeBackend { slot } => {
+            let incarnation = maps.backends[&slot].incarnation;
+            maps.endpoints.retain(|_, s| *s != slot);
+            maps.backend_names.remove(&slot);
+            maps.backends.insert(
+                slot,
+                abi::Backend {
+                    incarnation,
+                    ..Default::default()
+                },
+            );
+            maps.idle_gone.retain(|s| *s != slot);
+        }
+        Op::SetTable { pool, slots, table } => {
+            let named: BTreeSet<u16> = table.slots[..16381].iter().copied().collect();
+            let members: BTreeSet<u16> = slots.iter().copied().collect();
+            let empty = BTreeSet::from([ingest_common::maglev::EMPTY]);
+            assert_eq!(named, if slots.is_empty() { empty } else { members });
+            maps.tables.insert(pool, slots);
+        }
+        Op::RemoveTable { pool } => drop(maps.tables.remove(&pool)),
+        Op::SetService {
+            key, service, name, ..
+        } => {
+            maps.vips.insert(
+                service.id,
+                abi::Vip {
+                    address: key.address,
+                    port: key.port,
+                    protocol: key.protocol,
+                    in_use: 1,
+                    pool: service.pool,
+                    flags: service.flags as u16,
+                },
+            );
+            maps.service_names.insert(service.id, name);
+            maps.services.insert(key, service);
+        }
+        Op::MarkVip { key } => {
+            let flags = abi::SERVICE_VIP_MARK;
+            maps.services.insert(
+                key,
+                abi::Service {
+                    flags,
+                    ..Default::default()
+                },
+            );
+        }
+        Op::RemoveService { key } => {
+            let service = maps.services.remove(&key).unwrap();
+            if key.port != 0 {
+                maps.vips.remove(&service.id);
+                maps.service_names.remove(&service.id);
+            }
+        }
+        Op::AddSource { service, range } => maps.sources.push((service, range)),
+        Op::RemoveSource { service, range } => maps.sources.retain(|s| *s != (service, range)),
+    }
+}
+
+/// What must hold for a packet at any moment.
+pub(super) fn assert_consistent(maps: &Observed) {
+    for (_, service) in services::known(maps) {
+        let slots = maps
+            .tables
+            .get(&service.pool)
+            .expect("a service's pool has a table");
+        for slot in slots {
+            assert_ne!(
+                maps.backends[slot].state,
+                BackendState::Free as u8,
+                "slot {slot}"
+            );
+        }
+        assert!(maps.vips.contains_key(&service.id));
+    }
+}
+
+pub(super) fn run(
+    maps: &mut Observed,
+    desired: &Desired,
+    ports: &HashMap<IpAddr, PodPort>,
+) -> Vec<Op> {
+    let ops = plan(desired, ports, maps, &OPTIONS).unwrap();
+    for op in &ops {
+        apply(maps, op);
+        assert_consistent(maps);
+    }
+    assert_eq!(
+        plan(desired, ports, maps, &OPTIONS).unwrap(),
+        [],
+        "a second plan does nothing"
+    );
+    ops
+}
+
+/// Slot by backend address, live ones only.
+pub(super) fn slots(maps: &Observed) -> BTreeMap<IpAddr, u16> {
+    maps.backends
+        .iter()
+        .filter(|(_, b)| {
+            b.state == BackendState::Serving as u8 || b.state == BackendState::Draining as u8
+        })
+        .map(|(slot, b)| (from_abi(&b.address), *slot))
+        .collect()
+}
