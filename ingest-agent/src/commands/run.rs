@@ -25,12 +25,12 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     let bytes = file::read(&args.config)?;
     let snapshot = file::parse(&args.config, &bytes)?;
     tell_warnings(&snapshot);
+    // Before anything else that a running agent holds: its presence is what must be told.
+    let lock = Lock::acquire(pin_root)?;
     let address = args.metrics_addr;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::MetricsAddress { address, source })?;
-
-    let lock = Lock::acquire(pin_root)?;
     let options = options(pin_root, &args, snapshot.uplinks.clone());
     let dataplane = Dataplane::load(&options, &lock).await?;
     let metrics = Arc::new(AgentMetrics::default());
