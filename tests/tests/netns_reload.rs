@@ -105,7 +105,7 @@ fn a_wrong_file_changes_nothing() {
         ("uplink: [eth0\nservices: {\n".to_owned(), "ingest.yaml:"),
         (
             good.replace("port: 9000, serving", "port: 90000, serving"),
-            "ingest.yaml:8",
+            "ingest.yaml:9",
         ),
         (
             good.replace(
