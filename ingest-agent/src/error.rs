@@ -81,7 +81,9 @@ impl Error {
         match self {
             Self::Dataplane(error) if error.is_incompatible() => 3,
             Self::Dataplane(
-                dataplane::Error::NoInterface { .. } | dataplane::Error::UplinkCount { .. },
+                dataplane::Error::NoInterface { .. }
+                | dataplane::Error::UplinkTwice { .. }
+                | dataplane::Error::UplinkCount { .. },
             )
             | Self::Config(_)
             | Self::Plan(_)

@@ -6,6 +6,7 @@
 
 mod events;
 mod modes;
+mod reconcile;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ingest_common::abi::{self, BackendState, DeliveryMode};
+use ingest_common::abi::{self, DeliveryMode};
 use tokio::{
     sync::{mpsc, watch},
     time::{self, Instant, MissedTickBehavior},
@@ -24,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use self::{
     events::EventLog,
     modes::{Modes, Prober},
+    reconcile::Outcome,
 };
 use crate::{
     cli::Delivery,
@@ -31,7 +33,7 @@ use crate::{
     error::Error,
     metrics::{AgentMetrics, Probes},
     ports::PortWatcher,
-    reconcile::{Observed, Op, PlanOptions, PodPort, from_abi, plan},
+    reconcile::PodPort,
     source::{Snapshot, file},
 };
 
@@ -41,10 +43,6 @@ const SWEEP: Duration = Duration::from_secs(5);
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// The same for backends that are new in a changed configuration.
 const LOOKUP: Duration = Duration::from_millis(200);
-/// After a failed write.
-const RETRY: Duration = Duration::from_millis(200);
-const MAX_RETRY: Duration = Duration::from_secs(5);
-
 /// What the command line says of the loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -74,15 +72,6 @@ pub struct Agent {
     metrics: Arc<AgentMetrics>,
     /// When to try again, and how long that was put off.
     retry: Option<(Instant, Duration)>,
-}
-
-/// How it went to turn a snapshot into what the maps say.
-enum Outcome {
-    Done,
-    /// The snapshot does not fit; nothing was written.
-    Refused(Error),
-    /// A write failed; it will be tried again.
-    Failed(Error),
 }
 
 impl Agent {
@@ -188,146 +177,6 @@ impl Agent {
         }
     }
 
-    /// Makes the maps say what the snapshot does, given where pods are.
-    fn reconcile(&mut self) -> Outcome {
-        let started = Instant::now();
-        let observed = match self.dataplane.observe() {
-            Ok(observed) => observed,
-            Err(error) => return Outcome::Failed(error.into()),
-        };
-        self.follow(&observed);
-        let found = self.ports.borrow().clone();
-        let ports = self.modes.choose(&found);
-        let options = PlanOptions {
-            now_ns: dataplane::now_ns(),
-            drain_deadline_ns: self
-                .settings
-                .drain_deadline
-                .map(|term| term.as_nanos() as u64),
-            drain_window_ns: self.settings.drain_window.as_nanos() as u64,
-        };
-        let ops = match plan(&self.snapshot.desired, &ports, &observed, &options) {
-            Ok(ops) => ops,
-            Err(error) => return Outcome::Refused(error.into()),
-        };
-        let result = self.write(&ops, &observed, &ports);
-        self.remember(&observed, &ops);
-        if let Err(error) = result {
-            return Outcome::Failed(error.into());
-        }
-        if !ops.is_empty() {
-            self.metrics.applied(started.elapsed());
-            debug!(writes = ops.len(), took = ?started.elapsed(), "maps written");
-        }
-        Outcome::Done
-    }
-
-    /// A pod's replies must find their program from the first packet that reaches it to the last.
-    fn write(
-        &mut self,
-        ops: &[Op],
-        observed: &Observed,
-        ports: &HashMap<IpAddr, PodPort>,
-    ) -> Result<(), dataplane::Error> {
-        let wanted: BTreeSet<u32> = ports
-            .values()
-            .map(|port| port.ifindex)
-            .filter(|index| *index != 0)
-            .collect();
-        let old = live(observed)
-            .map(|(_, b)| b.ifindex)
-            .filter(|index| *index != 0);
-        let both = wanted.iter().copied().chain(old).collect();
-        // One pod port that refuses its program must not hold up all the others' backends.
-        let attached = self.dataplane.set_pod_ports(&both);
-        self.dataplane.apply(ops)?;
-        attached?;
-        self.dataplane.set_pod_ports(&wanted)
-    }
-
-    /// Notes who has which id, and tells of changed delivery modes.
-    fn remember(&mut self, observed: &Observed, ops: &[Op]) {
-        self.events.learn(observed, ops);
-        self.slots = live(observed)
-            .map(|(slot, b)| (from_abi(&b.address), slot))
-            .collect();
-        for op in ops {
-            let Op::SetBackend {
-                slot,
-                backend,
-                name,
-                fresh,
-            } = op
-            else {
-                continue;
-            };
-            let address = from_abi(&backend.address);
-            self.slots.insert(address, *slot);
-            let before = observed
-                .backends
-                .get(slot)
-                .map(|b| b.mode)
-                .filter(|_| !fresh);
-            if before != Some(backend.mode) {
-                let mode = DeliveryMode::from_u8(backend.mode);
-                let reason = self.modes.reason(address, mode);
-                if mode == DeliveryMode::None {
-                    warn!(backend = %name, %address, reason, "no delivery");
-                } else {
-                    info!(backend = %name, %address, mode = mode.as_str(), reason, "delivery");
-                }
-            }
-        }
-    }
-
-    fn reconcile_or_retry(&mut self) {
-        match self.reconcile() {
-            Outcome::Done => self.retry = None,
-            Outcome::Refused(error) | Outcome::Failed(error) => self.retry_after(&error),
-        }
-    }
-
-    fn retry_after(&mut self, error: &Error) {
-        self.metrics.apply_failed();
-        let delay = self
-            .retry
-            .map_or(RETRY, |(_, last)| (last * 2).min(MAX_RETRY));
-        self.retry = Some((Instant::now() + delay, delay));
-        error!(error = error.chain(), retry_in = ?delay, "the maps could not be brought up to date");
-    }
-
-    /// Follows the pod ports of all backends that are wanted or still have sessions.
-    fn follow(&self, observed: &Observed) {
-        let wanted = self
-            .snapshot
-            .desired
-            .services
-            .iter()
-            .flat_map(|s| &s.backends);
-        let addresses: BTreeSet<IpAddr> = wanted
-            .map(|b| b.address)
-            .chain(live(observed).map(|(_, b)| from_abi(&b.address)))
-            .collect();
-        self.addresses.send_if_modified(|old| {
-            let modified = *old != addresses;
-            *old = addresses;
-            modified
-        });
-    }
-
-    /// Waits until all followed addresses were looked up, but not for long.
-    async fn settle(&mut self, limit: Duration) {
-        let addresses = self.addresses.borrow().clone();
-        let known =
-            |ports: &HashMap<IpAddr, PodPort>| addresses.iter().all(|a| ports.contains_key(a));
-        if time::timeout(limit, self.ports.wait_for(known))
-            .await
-            .is_err()
-        {
-            warn!(waited = ?limit, "some pod ports are not looked up yet");
-        }
-    }
-
     async fn config_changed(&mut self, path: &std::path::Path, change: file::Change) {
         let refused = match change {
             Ok(snapshot) if same(&snapshot.uplinks, &self.snapshot.uplinks) => {
@@ -428,16 +277,6 @@ impl Prober for SlotProber<'_> {
     fn is_answered(&self, ticket: &ProbeTicket) -> bool {
         self.dataplane.probe_answered(ticket).unwrap_or(false)
     }
-}
-
-/// Slots with a tenant.
-fn live(observed: &Observed) -> impl Iterator<Item = (u16, &abi::Backend)> {
-    let tenant = |b: &abi::Backend| BackendState::from_u8(b.state) != BackendState::Free;
-    observed
-        .backends
-        .iter()
-        .filter(move |(_, b)| tenant(b))
-        .map(|(slot, b)| (*slot, b))
 }
 
 /// Whether two lists of uplinks mean the same.
