@@ -12,7 +12,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, info};
 use ingest_common::{
     abi::{self, DeliveryMode, EndpointKey, Explain, HANDOVER_CUT, HANDOVER_PEER, Handover},
-    packet::{Frame, IPV4, IPV6, Ip, Link, Packet, Truncated},
+    packet::{ETHERNET, Frame, IPV4, IPV6, Ip, Link, Packet, Truncated},
     reason::DropReason,
     steer::{self, Action, CallerShutdown, Delivery, Node, Verdict},
 };
@@ -27,29 +27,50 @@ use crate::{
 
 #[inline(always)]
 pub fn ingest(ctx: &XdpContext) -> u32 {
-    match steer::family(&XdpFrame::new(ctx.ctx)) {
-        IPV4 => ingest_v4(ctx.ctx),
-        IPV6 => ingest_v6(ctx.ctx),
+    let Ok(link) = Link::read(&XdpFrame::new(ctx.ctx)) else {
+        return XDP_PASS;
+    };
+    match (link.kind, link.l3) {
+        (IPV4, ETHERNET) => ingest_v4(ctx.ctx),
+        (IPV6, ETHERNET) => ingest_v6(ctx.ctx),
+        (IPV4, _) => ingest_tagged_v4(ctx.ctx),
+        (IPV6, _) => ingest_tagged_v6(ctx.ctx),
         _ => XDP_PASS,
     }
 }
 
-/// Not inlined, like its sibling: together they would not fit the 512 bytes of a program's stack.
+/// Not inlined, like its siblings: together they would not fit the 512 bytes of a program's stack.
 #[inline(never)]
 fn ingest_v4(ctx: *mut xdp_md) -> u32 {
-    ingest_of::<IPV4>(&XdpContext::new(ctx))
+    ingest_of::<IPV4>(&XdpContext::new(ctx), &Link::untagged(IPV4))
 }
 
 #[inline(never)]
 fn ingest_v6(ctx: *mut xdp_md) -> u32 {
-    ingest_of::<IPV6>(&XdpContext::new(ctx))
+    ingest_of::<IPV6>(&XdpContext::new(ctx), &Link::untagged(IPV6))
+}
+
+#[inline(never)]
+fn ingest_tagged_v4(ctx: *mut xdp_md) -> u32 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return XDP_PASS;
+    };
+    ingest_of::<IPV4>(&XdpContext::new(ctx), &link)
+}
+
+#[inline(never)]
+fn ingest_tagged_v6(ctx: *mut xdp_md) -> u32 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return XDP_PASS;
+    };
+    ingest_of::<IPV6>(&XdpContext::new(ctx), &link)
 }
 
 #[inline(always)]
-fn ingest_of<const FAMILY: u16>(ctx: &XdpContext) -> u32 {
+fn ingest_of<const FAMILY: u16>(ctx: &XdpContext, link: &Link) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
-    let verdict =
-        steer::ingress_of::<FAMILY, _, _>(&mut frame, &Kernel, ctx.ingress_ifindex() as u32);
+    let uplink = || ctx.ingress_ifindex() as u32;
+    let verdict = steer::ingress_of::<FAMILY, _, _>(&mut frame, &Kernel, link, uplink).unpack();
     if Kernel.dry_run() {
         explain(&verdict);
         return XDP_PASS;

@@ -1,4 +1,4 @@
-use super::{Address, abi};
+use super::{Address, abi, key_from_words, key_tail};
 
 /// Value of `BACKENDS`, by slot. Written by the agent only, read by every program.
 ///
@@ -167,6 +167,18 @@ impl EndpointKey {
             _pad: 0,
         }
     }
+
+    /// [`EndpointKey::new`] for an address in words.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn of_words(address: [u32; 4], port: u16, protocol: u8) -> Self {
+        let second = if cfg!(target_endian = "little") {
+            protocol as u16
+        } else {
+            (protocol as u16) << 8
+        };
+        Self::from_words(address, key_tail(port, second))
+    }
 }
 
 /// Value of `ENDPOINTS`.
@@ -202,3 +214,5 @@ abi! {
     Endpoint: 4 / 4,
     Probe: 16 / 8,
 }
+
+key_from_words! { EndpointKey }

@@ -1,4 +1,4 @@
-use super::{Address, abi};
+use super::{Address, abi, key_from_words, key_tail};
 
 /// Key of `FLOWS`: a client's address and port on a service.
 #[repr(C, align(4))]
@@ -12,6 +12,15 @@ pub struct FlowKey {
     pub service: u16,
 }
 
+impl FlowKey {
+    /// The key for a client's address in words.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn of_words(address: [u32; 4], port: u16, service: u16) -> Self {
+        Self::from_words(address, key_tail(port, service))
+    }
+}
+
 /// Key of `HANDSHAKES` and `RETURNS`: what a packet from a pod tells, the client and the pod's slot.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +31,15 @@ pub struct ReturnKey {
     pub port: u16,
     /// Index in `BACKENDS`.
     pub slot: u16,
+}
+
+impl ReturnKey {
+    /// The key for a client's address in words.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn of_words(address: [u32; 4], port: u16, slot: u16) -> Self {
+        Self::from_words(address, key_tail(port, slot))
+    }
 }
 
 /// Value of `RETURNS`: the service of an established flow. Written by tc when the flow is accepted.
@@ -287,3 +305,5 @@ abi! {
     Up: 80 / 8,
     Down: 64 / 8,
 }
+
+key_from_words! { FlowKey, ReturnKey }

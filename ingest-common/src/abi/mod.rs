@@ -75,6 +75,36 @@ pub const fn words_from_address(address: Address) -> [u32; 4] {
     unsafe { core::mem::transmute::<Address, [u32; 4]>(address) }
 }
 
+/// The last word of a key, as in memory: two halves. Built in a register and stored once, since the hash reads it as
+/// one word: two stores of two bytes would stall that read.
+#[must_use]
+#[inline(always)]
+pub(crate) const fn key_tail(first: u16, second: u16) -> u32 {
+    if cfg!(target_endian = "little") {
+        (first as u32) | (second as u32) << 16
+    } else {
+        (first as u32) << 16 | (second as u32)
+    }
+}
+
+/// A constructor from words, for a key of an address and two halves.
+macro_rules! key_from_words {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $type {
+            /// The key of these words, as in memory.
+            #[must_use]
+            #[inline(always)]
+            #[expect(unsafe_code, reason = "a plain change of type that the compiler must not turn into byte moves")]
+            pub(crate) const fn from_words(address: [u32; 4], tail: u32) -> Self {
+                let [a, b, c, d] = address;
+                // SAFETY: both are 20 bytes of plain integers, aligned to 4; every bit pattern is valid.
+                unsafe { core::mem::transmute::<[u32; 5], Self>([a, b, c, d, tail]) }
+            }
+        }
+    )+};
+}
+pub(crate) use key_from_words;
+
 /// Says the size and alignment of ABI structs out loud, and marks them `aya::Pod` for user space.
 macro_rules! abi {
     ($($type:ty: $size:literal / $align:literal),+ $(,)?) => {$(

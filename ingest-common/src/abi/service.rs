@@ -1,4 +1,4 @@
-use super::{Address, abi};
+use super::{Address, abi, key_from_words, key_tail};
 
 /// Key of `SERVICES`: what a packet from a client is addressed to.
 ///
@@ -27,6 +27,18 @@ impl ServiceKey {
             protocol,
             _pad: 0,
         }
+    }
+
+    /// [`ServiceKey::new`] for an address in words.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn of_words(address: [u32; 4], port: u16, protocol: u8) -> Self {
+        let second = if cfg!(target_endian = "little") {
+            protocol as u16
+        } else {
+            (protocol as u16) << 8
+        };
+        Self::from_words(address, key_tail(port, second))
     }
 
     /// The key that marks `address` as a VIP.
@@ -134,3 +146,5 @@ abi! {
     SourceKey: 20 / 4,
     Name: 128 / 1,
 }
+
+key_from_words! { ServiceKey }

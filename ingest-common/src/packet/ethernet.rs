@@ -22,6 +22,13 @@ pub struct Link {
 }
 
 impl Link {
+    /// No tags, and IP behind.
+    #[must_use]
+    #[inline(always)]
+    pub const fn untagged(kind: u16) -> Self {
+        Self { kind, l3: ETHERNET }
+    }
+
     /// Reads the EtherType behind up to two VLAN tags. A third tag stays in `kind`, which then is no IP.
     #[inline(always)]
     pub fn read<F: Frame>(frame: &F) -> Result<Self, Truncated> {

@@ -22,8 +22,8 @@ const LENGTH: u16 = 8 + srt::SHUTDOWN_LENGTH;
 /// Ends `flow` for `reason` (a [`CutReason`]'s number) if it lived. An error where this packet is not to become its
 /// SHUTDOWN: one was sent just now, or it is too short to hold one.
 #[inline(always)]
-pub(super) fn cut<N: Node>(
-    session: &Session<'_>,
+pub(super) fn cut<N: Node, I>(
+    session: &Session<'_, I>,
     node: &N,
     flow: &mut Flow,
     reason: u8,
@@ -53,8 +53,8 @@ pub(super) fn cut<N: Node>(
 
 /// Makes the caller's packet the SHUTDOWN for its listener.
 #[inline(always)]
-pub(super) fn rewrite<F: Frame>(
-    session: &Session<'_>,
+pub(super) fn rewrite<F: Frame, I>(
+    session: &Session<'_, I>,
     frame: &mut F,
     backend: &Backend,
     listener_id: u32,

@@ -92,7 +92,7 @@ fn decide<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Option<Reply> {
     }
     let [ports] = frame.words::<1>(packet.l4).ok()?;
     let source_port = (u32::from_be(ports) >> 16) as u16;
-    let slot = node.endpoint(&EndpointKey::new(packet.source(), source_port, abi::UDP))?;
+    let slot = node.endpoint(&EndpointKey::of_words(packet.source, source_port, abi::UDP))?;
     let datagram = Datagram::read(frame, &packet).ok()??;
     if !hook.is_of(&*node.backend(slot)?) {
         return None;
@@ -127,11 +127,11 @@ struct FromPod<'a> {
 impl FromPod<'_> {
     #[inline(always)]
     fn key(&self) -> ReturnKey {
-        ReturnKey {
-            address: self.packet.destination(),
-            port: self.datagram.destination_port,
-            slot: self.slot,
-        }
+        ReturnKey::of_words(
+            self.packet.destination,
+            self.datagram.destination_port,
+            self.slot,
+        )
     }
 
     /// The service and the path to the client, where the packet is a session's. No path: the session was cut, and the client must not hear of it any more.
@@ -144,11 +144,7 @@ impl FromPod<'_> {
         };
         let is_srt = node.vip(service)?.flags & SERVICE_SRT as u16 != 0;
         fate::heard(node, self.slot, self.now);
-        let flow_key = FlowKey {
-            address: key.address,
-            port: key.port,
-            service,
-        };
+        let flow_key = FlowKey::of_words(self.packet.destination, key.port, service);
         let payload = u64::from(self.datagram.payload);
         node.count(service, self.slot, |traffic| {
             traffic.down_packets += 1;

@@ -1,6 +1,6 @@
 //! ICMP: errors about a flow's packets go to its pod; "port unreachable" from a pod tells that its process died.
 
-use super::{Hook, Node, Reply, Verdict, fate, session};
+use super::{Hook, Node, Outcome, Reply, fate, session};
 use crate::{
     abi::{self, EndpointKey, FlowKey, PROBE_V4, PROBE_V6, ReturnKey, ServiceKey, v4_mapped},
     packet::{Frame, Icmp, Link, Packet},
@@ -15,17 +15,17 @@ pub(super) fn to_vip<F: Frame, N: Node>(
     node: &N,
     link: &Link,
     packet: &Packet,
-) -> Verdict {
+) -> Outcome {
     if node
-        .service(&ServiceKey::vip(packet.destination()))
+        .service(&ServiceKey::of_words(packet.destination, 0, 0))
         .is_none()
     {
-        return Verdict::NOT_OURS;
+        return Outcome::NOT_OURS;
     }
     match readdress(frame, node, link, packet) {
-        Ok(Some(verdict)) => verdict,
-        Ok(None) => Verdict::pass(PassReason::Icmp),
-        Err(reason) => Verdict::drop(reason),
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => Outcome::pass(PassReason::Icmp),
+        Err(reason) => Outcome::drop(reason),
     }
 }
 
@@ -35,7 +35,7 @@ fn readdress<F: Frame, N: Node>(
     node: &N,
     link: &Link,
     packet: &Packet,
-) -> Result<Option<Verdict>, DropReason> {
+) -> Result<Option<Outcome>, DropReason> {
     // Too short to quote a packet: the host's business.
     let Ok(Icmp::Error(error)) = Icmp::read(frame, packet) else {
         return Ok(None);
@@ -63,7 +63,7 @@ fn readdress<F: Frame, N: Node>(
     let way = session::delivery(service.id, link, &backend, slot, true);
     error.readdress(frame, packet, &backend.address, backend.port)?;
     session::finish(frame, &backend, &way)?;
-    Ok(Some(Verdict::deliver(way)))
+    Ok(Some(Outcome::deliver(&way)))
 }
 
 /// An ICMP packet from a pod.

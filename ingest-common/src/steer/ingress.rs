@@ -1,8 +1,8 @@
 //! Packets from clients, at XDP on the uplink.
 
-use super::{Node, Verdict, icmp, session};
+use super::{Node, Outcome, Verdict, icmp, session};
 use crate::{
-    abi::{self, FlowKey, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey, address_from_words},
+    abi::{self, FlowKey, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey},
     packet::{Datagram, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet},
     reason::{DropReason, PassReason},
 };
@@ -13,36 +13,29 @@ use crate::{
 /// 2. ICMP errors about a flow go to the flow's pod.
 /// 3. UDP to a service: source ranges, then SRT checks, flow or placement, rewriting (`session`).
 pub fn ingress<F: Frame, N: Node>(frame: &mut F, node: &N, ifindex: u32) -> Verdict {
-    match family(frame) {
-        IPV4 => ingress_of::<IPV4, F, N>(frame, node, ifindex),
-        IPV6 => ingress_of::<IPV6, F, N>(frame, node, ifindex),
-        _ => Verdict::NOT_OURS,
-    }
+    let outcome = match Link::read(frame) {
+        Ok(link) if link.kind == IPV4 => ingress_of::<IPV4, F, N>(frame, node, &link, || ifindex),
+        Ok(link) if link.kind == IPV6 => ingress_of::<IPV6, F, N>(frame, node, &link, || ifindex),
+        _ => Outcome::NOT_OURS,
+    };
+    outcome.unpack()
 }
 
-/// The frame's EtherType behind its tags; 0 where it has none.
-#[inline(always)]
-pub fn family<F: Frame>(frame: &F) -> u16 {
-    Link::read(frame).map_or(0, |link| link.kind)
-}
-
-/// [`ingress`] for one IP version, given as EtherType. The kernel makes two functions of it, each with a stack of
-/// its own.
+/// [`ingress`] for one IP version, given as EtherType, behind `link`. The kernel makes a function of each, with a stack
+/// of its own, and one more where there are no tags: with every offset a constant, it is the fast path. `ifindex` is
+/// called only where the interface is kept: the kernel follows three pointers for it.
 #[inline(always)]
 pub fn ingress_of<const FAMILY: u16, F: Frame, N: Node>(
     frame: &mut F,
     node: &N,
-    ifindex: u32,
-) -> Verdict {
-    let Ok(link) = Link::read(frame) else {
-        return Verdict::NOT_OURS;
-    };
-    let link = &link;
+    link: &Link,
+    ifindex: impl Fn() -> u32,
+) -> Outcome {
     let packet = match Packet::read(frame, link, FAMILY) {
         Ok(Ip::Packet(packet)) => packet,
         Ok(Ip::Unsteerable(destination, reason)) => return pass_if_vip(node, destination, reason),
         // Shorter than its headers: the host counts such frames.
-        Ok(Ip::Other) | Err(_) => return Verdict::NOT_OURS,
+        Ok(Ip::Other) | Err(_) => return Outcome::NOT_OURS,
     };
     if packet.protocol == abi::UDP {
         return udp(frame, node, link, &packet, ifindex);
@@ -59,18 +52,18 @@ fn udp<F: Frame, N: Node>(
     node: &N,
     link: &Link,
     packet: &Packet,
-    ifindex: u32,
-) -> Verdict {
+    ifindex: impl Fn() -> u32,
+) -> Outcome {
     // The length check waits until the packet is known to be for a service: the rest is the host's business.
     let Ok([ports]) = frame.words::<1>(packet.l4) else {
-        return Verdict::NOT_OURS;
+        return Outcome::NOT_OURS;
     };
-    let key = ServiceKey::new(packet.destination(), u32::from_be(ports) as u16, abi::UDP);
+    let key = ServiceKey::of_words(packet.destination, u32::from_be(ports) as u16, abi::UDP);
     let Some(service) = node.service(&key) else {
         return pass_if_vip(node, packet.destination, PassReason::NoService);
     };
     let Ok(Some(datagram)) = Datagram::read(frame, packet) else {
-        return Verdict::drop(DropReason::Malformed);
+        return Outcome::drop(DropReason::Malformed);
     };
     if service.flags & SERVICE_SOURCE_RANGES != 0 {
         let source = SourceKey {
@@ -78,14 +71,10 @@ fn udp<F: Frame, N: Node>(
             address: packet.source(),
         };
         if !node.source_allowed(&source) {
-            return Verdict::drop(DropReason::SourceDenied);
+            return Outcome::drop(DropReason::SourceDenied);
         }
     }
-    let key = FlowKey {
-        address: packet.source(),
-        port: datagram.source_port,
-        service: service.id,
-    };
+    let key = FlowKey::of_words(packet.source, datagram.source_port, service.id);
     let session = session::Session {
         link,
         packet,
@@ -99,13 +88,13 @@ fn udp<F: Frame, N: Node>(
 
 /// A packet that cannot be steered is counted where it is for a VIP, and is none of our business elsewhere.
 #[inline(always)]
-fn pass_if_vip<N: Node>(node: &N, destination: [u32; 4], reason: PassReason) -> Verdict {
+fn pass_if_vip<N: Node>(node: &N, destination: [u32; 4], reason: PassReason) -> Outcome {
     if node
-        .service(&ServiceKey::vip(address_from_words(destination)))
+        .service(&ServiceKey::of_words(destination, 0, 0))
         .is_some()
     {
-        Verdict::pass(reason)
+        Outcome::pass(reason)
     } else {
-        Verdict::NOT_OURS
+        Outcome::NOT_OURS
     }
 }

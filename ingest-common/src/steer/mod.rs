@@ -18,7 +18,7 @@ use core::ops::DerefMut;
 pub use cut::{CallerShutdown, caller_shutdown, listener_shutdown};
 pub use egress::{Hook, Reply, Rewrite, egress};
 pub use fate::{accepts, fate};
-pub use ingress::{family, ingress, ingress_of};
+pub use ingress::{ingress, ingress_of};
 pub use place::place;
 pub use session::check_extensions;
 
@@ -94,9 +94,6 @@ pub trait Node: Sized {
 }
 
 /// What becomes of a packet from a client.
-///
-/// A plain struct, every field always set: as an enum its unset payload would travel through registers that the
-/// verifier has never seen written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What to do.
@@ -121,55 +118,83 @@ pub enum Action {
     Cut = 4,
 }
 
-impl Verdict {
+/// A [`Verdict`] in two words.
+///
+/// Not an enum: its unset payload would travel through registers that the verifier has never seen written. And not the
+/// struct: each of the many exits would set each of its fields on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// From the lowest byte: action, reason, mode, bytes to strip; then 1 where a flow decided.
+    what: u64,
+    /// From the lowest bits: pod port (32), slot (16), service (16).
+    way: u64,
+}
+
+impl Outcome {
     /// Not for a VIP.
     pub const NOT_OURS: Self = Self {
-        action: Action::Pass,
-        reason: 0,
-        way: Delivery::NONE,
+        what: Action::Pass as u64,
+        way: 0,
     };
 
     /// Left to the host although it is for a VIP.
-    #[must_use]
     #[inline(always)]
-    pub const fn pass(reason: PassReason) -> Self {
+    const fn pass(reason: PassReason) -> Self {
         Self {
-            action: Action::Pass,
-            reason: reason as u8,
-            way: Delivery::NONE,
+            what: Action::Pass as u64 | (reason as u64) << 8,
+            way: 0,
         }
     }
 
-    /// Dropped.
-    #[must_use]
     #[inline(always)]
-    pub const fn drop(reason: DropReason) -> Self {
+    const fn drop(reason: DropReason) -> Self {
         Self {
-            action: Action::Drop,
-            reason: reason as u8,
-            way: Delivery::NONE,
+            what: Action::Drop as u64 | (reason as u64) << 8,
+            way: 0,
         }
     }
 
-    /// Delivered.
-    #[must_use]
     #[inline(always)]
-    pub const fn deliver(way: Delivery) -> Self {
+    const fn deliver(way: &Delivery) -> Self {
+        Self::on(Action::Deliver, way)
+    }
+
+    #[inline(always)]
+    const fn cut(way: &Delivery) -> Self {
+        Self::on(Action::Cut, way)
+    }
+
+    #[inline(always)]
+    const fn on(action: Action, way: &Delivery) -> Self {
         Self {
-            action: Action::Deliver,
-            reason: 0,
-            way,
+            what: action as u64
+                | (way.mode as u64) << 16
+                | (way.strip as u64) << 24
+                | (way.by_flow as u64) << 32,
+            way: way.ifindex as u64 | (way.slot as u64) << 32 | (way.service as u64) << 48,
         }
     }
 
-    /// Cut.
+    /// The verdict.
     #[must_use]
     #[inline(always)]
-    pub const fn cut(way: Delivery) -> Self {
-        Self {
-            action: Action::Cut,
-            reason: 0,
-            way,
+    pub const fn unpack(self) -> Verdict {
+        Verdict {
+            action: match self.what as u8 {
+                2 => Action::Drop,
+                3 => Action::Deliver,
+                4 => Action::Cut,
+                _ => Action::Pass,
+            },
+            reason: (self.what >> 8) as u8,
+            way: Delivery {
+                service: (self.way >> 48) as u16,
+                slot: (self.way >> 32) as u16,
+                mode: DeliveryMode::from_u8((self.what >> 16) as u8),
+                ifindex: self.way as u32,
+                strip: (self.what >> 24) as u8,
+                by_flow: self.what >> 32 & 1 == 1,
+            },
         }
     }
 }
@@ -189,18 +214,6 @@ pub struct Delivery {
     pub strip: u8,
     /// An established flow decided, not placement.
     pub by_flow: bool,
-}
-
-impl Delivery {
-    /// No way.
-    pub const NONE: Self = Self {
-        service: 0,
-        slot: 0,
-        mode: DeliveryMode::None,
-        ifindex: 0,
-        strip: 0,
-        by_flow: false,
-    };
 }
 
 impl From<Truncated> for DropReason {

@@ -1,6 +1,6 @@
 //! A datagram to a service: which backend, and what is counted.
 
-use super::{Action, Delivery, Node, Verdict, account, cut, fate};
+use super::{Action, Delivery, Node, Outcome, account, cut, fate};
 use crate::{
     abi::{
         BACKEND_PARTIAL_CHECKSUMS, Backend, DeliveryMode, Flow, FlowKey, FlowState, Handshake,
@@ -13,18 +13,18 @@ use crate::{
 };
 
 /// What is known of a datagram to a service.
-pub(super) struct Session<'a> {
+pub(super) struct Session<'a, I> {
     pub(super) link: &'a Link,
     pub(super) packet: &'a Packet,
     pub(super) datagram: &'a Datagram,
     pub(super) service: Service,
     /// The client on the service.
     pub(super) key: FlowKey,
-    /// The uplink.
-    pub(super) ifindex: u32,
+    /// Asks for the uplink.
+    pub(super) ifindex: I,
 }
 
-/// What a datagram calls for. Every field is always set (see [`Verdict`]).
+/// What a datagram calls for. Every field is always set (see [`super::Outcome`]).
 #[derive(Clone, Copy)]
 pub(super) struct Next {
     /// `Pass`, `Deliver` or `Cut`; drops are errors.
@@ -62,19 +62,15 @@ impl Next {
     }
 }
 
-impl Session<'_> {
+impl<I: Fn() -> u32> Session<'_, I> {
     #[inline(always)]
     fn return_key(&self, slot: u16) -> ReturnKey {
-        ReturnKey {
-            address: self.key.address,
-            port: self.key.port,
-            slot,
-        }
+        ReturnKey::of_words(self.packet.source, self.key.port, slot)
     }
 
     /// Decides about the datagram, rewrites and counts it.
     #[inline(always)]
-    pub(super) fn steer<F: Frame, N: Node>(&self, frame: &mut F, node: &N) -> Verdict {
+    pub(super) fn steer<F: Frame, N: Node>(&self, frame: &mut F, node: &N) -> Outcome {
         let next = if self.service.flags & SERVICE_SRT != 0 {
             self.srt(frame, node)
         } else {
@@ -83,8 +79,8 @@ impl Session<'_> {
         match next {
             Ok(next) => self
                 .carry_out(frame, node, &next)
-                .unwrap_or_else(Verdict::drop),
-            Err(reason) => Verdict::drop(reason),
+                .unwrap_or_else(Outcome::drop),
+            Err(reason) => Outcome::drop(reason),
         }
     }
 
@@ -94,9 +90,9 @@ impl Session<'_> {
         frame: &mut F,
         node: &N,
         next: &Next,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Outcome, DropReason> {
         if next.action == Action::Pass {
-            return Ok(Verdict::pass(PassReason::NoFlow));
+            return Ok(Outcome::pass(PassReason::NoFlow));
         }
         let backend = node.backend(next.slot).ok_or(DropReason::Undeliverable)?;
         let mut way = delivery(
@@ -111,7 +107,7 @@ impl Session<'_> {
                 cut::rewrite(self, frame, &backend, next.listener_id)?;
                 finish(frame, &backend, &way)?;
             }
-            return Ok(Verdict::cut(way));
+            return Ok(Outcome::cut(&way));
         }
         let payload = u64::from(self.datagram.payload);
         node.count(self.service.id, next.slot, |traffic| {
@@ -134,7 +130,7 @@ impl Session<'_> {
             backend.port,
         )?;
         finish(frame, &backend, &way)?;
-        Ok(Verdict::deliver(way))
+        Ok(Outcome::deliver(&way))
     }
 
     /// SRT: the filter, then handshake or flow.
@@ -173,9 +169,13 @@ impl Session<'_> {
             FlowState::Established => {
                 let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
                 let health = node.health(slot).ok_or(DropReason::Undeliverable)?;
-                match fate::fate(flow, &backend, &health, now) {
-                    0 if !header.is_control() => account::silence(node, flow, now),
-                    fate => fate,
+                let fate = fate::fate(flow, &backend, &health, now);
+                // Silence is written to the health that is held here.
+                drop(health);
+                if fate == 0 && !header.is_control() {
+                    account::silence(node, flow, now)
+                } else {
+                    fate
                 }
             }
             FlowState::Cut => flow.cut_reason,
@@ -189,7 +189,9 @@ impl Session<'_> {
             return Ok(next);
         }
         if !header.is_control() {
-            next.data = account::data(flow, header)?;
+            if !node.dry_run() {
+                next.data = account::data(flow, header)?;
+            }
         } else if header.control_type() == srt::control::SHUTDOWN && !node.dry_run() {
             cut::end(node, flow, &self.key, now);
         }
@@ -199,7 +201,7 @@ impl Session<'_> {
             flow.up.seen_ns = now;
             if !is_from(frame, &flow.path.client_mac)? {
                 // The next hop changed (a router failed over): replies follow the packets.
-                flow.path = self.link.path(frame, self.ifindex)?;
+                flow.path = self.link.path(frame, (self.ifindex)())?;
             }
         }
         Ok(next)
@@ -248,7 +250,7 @@ impl Session<'_> {
                 &key,
                 &Handshake {
                     first_ns,
-                    path: self.link.path(frame, self.ifindex)?,
+                    path: self.link.path(frame, (self.ifindex)())?,
                     caller_id: request.socket_id,
                     service: self.service.id,
                     _pad: 0,
@@ -334,7 +336,7 @@ impl Session<'_> {
                 &key,
                 &Handshake {
                     first_ns: now,
-                    path: self.link.path(frame, self.ifindex)?,
+                    path: self.link.path(frame, (self.ifindex)())?,
                     service: self.service.id,
                     ..Handshake::default()
                 },
