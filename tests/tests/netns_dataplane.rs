@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::{HashMap, MapData};
 use ingest_agent::dataplane::{
-    Dataplane, Error, Lock, Options, ProbeTicket, Reader, XdpChoice, XdpHook, now_ns,
+    Dataplane, Error, Lock, LogLevel, Options, ProbeTicket, Reader, XdpChoice, XdpHook, now_ns,
 };
 use ingest_common::abi::{self, DeliveryMode};
 use lab::{PinRoot, Pod, UPLINK, ids, load_and_attach, refusal, run, service, with_uplink};
@@ -86,6 +86,33 @@ fn xdp_modes_are_as_chosen_and_can_change() {
             dataplane.set_node(0).unwrap();
             let node = Reader::open(&root.0).unwrap().node().unwrap();
             assert_eq!(XdpHook::from_u8(node.uplinks[0].xdp_mode), Some(hook));
+        }
+    });
+}
+
+/// With its log statements in, the kernel side is another program to the verifier.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn it_loads_at_every_log_level() {
+    with_uplink(|| async {
+        let root = PinRoot::new("log");
+        let lock = Lock::acquire(&root.0).unwrap();
+        for level in [
+            LogLevel::Error,
+            LogLevel::Warn,
+            LogLevel::Info,
+            LogLevel::Debug,
+            LogLevel::Trace,
+        ] {
+            let options = Options {
+                kernel_log: Some(level),
+                ..root.options()
+            };
+            Dataplane::load(&options, &lock)
+                .await
+                .unwrap()
+                .attach()
+                .unwrap();
         }
     });
 }
