@@ -1,5 +1,6 @@
 //! The harness itself, with kube-proxy's nftables way instead of ours: a test that fails elsewhere fails for a reason.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use ingest_tests::netns::{Family, Layout, NFT_VIP_V4, Topology, Wiring};
@@ -8,6 +9,7 @@ use ingest_tests::peers::{
     Caller, CallerOptions, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Target,
 };
 use ingest_tests::raw::{IcmpEar, TooBig, flood_inductions, send_too_big};
+use ingest_tests::traffic::payload;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -183,5 +185,46 @@ fn packets_built_by_hand_are_taken_for_real() {
         after - before > sent / 2,
         "{sent} sent, {} answered",
         after - before
+    );
+}
+
+/// * a message that is missing is counted as lost, one behind a later one as reordered;
+/// * one with a single wrong bit is counted as bad;
+/// * so a test that asks for none of these can fail.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_listener_notices_what_is_wrong() {
+    let topology = Topology::with(Layout {
+        pods: 1,
+        ..Layout::default()
+    })
+    .unwrap();
+    let pod = &topology.pods[0];
+    let listener = Listener::start(&pod.netns, &pod.name, &ListenerOptions::default()).unwrap();
+    let target = Target::new(pod.v4.into(), "live/cam1");
+    // One message a minute and more: what follows is ours alone.
+    let mut encoder = LiveTransmit::start(&topology.client, &target, 7, 100.0).unwrap();
+    listener.wait_accepted("live/cam1", 0, LIMIT).unwrap();
+    topology
+        .client
+        .enter(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            let mut flipped = payload(7, 6);
+            flipped[100] ^= 1;
+            let good = [1, 2, 4, 3, 5].map(|counter| payload(7, counter));
+            for data in good.iter().chain([&flipped]) {
+                socket.send_to(data, "127.0.0.1:20007")?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        })
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    encoder.process().kill().unwrap();
+    let session = listener.sessions().pop().unwrap();
+    assert_eq!(
+        (session.bad, session.lost, session.reordered),
+        (1, 1, 1),
+        "{session:?}"
     );
 }
