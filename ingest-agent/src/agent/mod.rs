@@ -1,7 +1,7 @@
 //! The run loop: keeps the maps equal to the last good configuration and to where pods are.
 //!
 //! [`Agent`] owns the [`Dataplane`] and is the only one to write it. Everything that happens (a changed file, a moved
-//! pod port, a kernel event, the sweep) ends in [`Agent::reconcile`], which derives all from the whole state.
+//! pod port, a kernel event, the sweep) ends in `Agent::reconcile`, which derives all from the whole state.
 //! Stopping leaves programs and maps where they are: traffic goes on.
 
 mod events;

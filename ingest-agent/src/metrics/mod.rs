@@ -1,6 +1,6 @@
 //! What is served on /metrics, and the server.
 //!
-//! [`AgentMetrics`] is what the agent itself counts; [`kernel`] reads the rest out of the maps at each scrape, so
+//! [`AgentMetrics`] is what the agent itself counts; `kernel` reads the rest out of the maps at each scrape, so
 //! counters survive the agent. Labels are bounded: services, VIPs, backends, reasons; never a client's address.
 
 mod kernel;

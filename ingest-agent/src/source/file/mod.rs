@@ -1,6 +1,6 @@
 //! The `file` source: one YAML file, for machines without Kubernetes.
 //!
-//! [`schema`] is the format, [`check`] refuses what cannot be right, [`watch`] follows changes. A file is taken
+//! `schema` is the format, `check` refuses what cannot be right, [`watch`] follows changes. A file is taken
 //! whole or not at all.
 
 mod check;
