@@ -81,6 +81,6 @@ pub(super) fn from_yaml(error: &serde_saphyr::Error) -> Problem {
         .unwrap_or_default();
     Problem {
         line,
-        reason: format!("{text}; see the format in README.md, \"Configuration\""),
+        reason: format!("{text}; see the format under \"Use\" in README.md"),
     }
 }
