@@ -102,7 +102,7 @@ pub fn hash_client(address: &[u8; 16], port: u16) -> u32 {
         address[14],
         address[15],
     ]);
-    (mix(mix(high ^ 0x1b87_3593_cc9e_2d51) ^ low.wrapping_add(mix(port as u64))) >> 32) as u32
+    (mix(mix(high ^ 0x1b87_3593_cc9e_2d51) ^ low.wrapping_add(mix(u64::from(port)))) >> 32) as u32
 }
 
 /// The table position of probe number `probe` for `hash`: the first choice is probe 0, later ones spread over the
@@ -112,5 +112,5 @@ pub fn hash_client(address: &[u8; 16], port: u16) -> u32 {
 pub fn position(hash: u32, probe: u32) -> u32 {
     // A multiply instead of a remainder: the verifier knows the bound of (u32 × 16381) >> 32.
     let spread = hash.wrapping_add(probe.wrapping_mul(0x9e37_79b1));
-    ((u64::from(spread) * TABLE_SIZE as u64) >> 32) as u32
+    ((u64::from(spread) * u64::from(TABLE_SIZE)) >> 32) as u32
 }

@@ -19,7 +19,7 @@ pub const fn fold(sum: u64) -> u16 {
 pub fn sum<const N: usize>(words: [u32; N]) -> u64 {
     let mut total = 0_u64;
     for word in words {
-        total = total.wrapping_add(word as u64);
+        total = total.wrapping_add(u64::from(word));
     }
     total
 }
@@ -30,7 +30,7 @@ pub fn sum<const N: usize>(words: [u32; N]) -> u64 {
 pub fn difference<const N: usize>(old: [u32; N], new: [u32; N]) -> u64 {
     let mut total = 0_u64;
     for word in old {
-        total = total.wrapping_add(!word as u64);
+        total = total.wrapping_add(u64::from(!word));
     }
     total.wrapping_add(sum(new))
 }

@@ -149,7 +149,7 @@ impl Packet {
             sum(self.source).wrapping_add(sum(self.destination))
         } else {
             // The mapped form's prefix is not part of an IPv4 pseudo-header.
-            self.source[3] as u64 + self.destination[3] as u64
+            u64::from(self.source[3]) + u64::from(self.destination[3])
         };
         addresses.wrapping_add(tail)
     }
@@ -191,7 +191,7 @@ impl Packet {
             let total = (length + IPV4_HEADER as u16).to_be();
             let [old] = frame.halves::<1>(self.l3 + 2)?;
             let [checksum] = frame.halves::<1>(self.l3 + 10)?;
-            let delta = difference([old as u32], [total as u32]);
+            let delta = difference([u32::from(old)], [u32::from(total)]);
             frame.set_halves::<1>(self.l3 + 2, [total])?;
             frame.set_halves::<1>(self.l3 + 10, [update(checksum, delta)])?;
         }

@@ -99,14 +99,16 @@ pub fn is_from<F: Frame>(frame: &F, mac: &[u8; 6]) -> Result<bool, Truncated> {
 #[must_use]
 #[inline(always)]
 pub const fn addresses(destination: [u8; 6], source: [u8; 6]) -> [u16; 6] {
-    let [a, b, c, d, e, f] = destination;
-    let [g, h, i, j, k, l] = source;
+    let ([d0, d1, d2], [s0, s1, s2]) = (halves(destination), halves(source));
+    [d0, d1, d2, s0, s1, s2]
+}
+
+#[inline(always)]
+const fn halves(mac: [u8; 6]) -> [u16; 3] {
+    let [m0, m1, m2, m3, m4, m5] = mac;
     [
-        u16::from_ne_bytes([a, b]),
-        u16::from_ne_bytes([c, d]),
-        u16::from_ne_bytes([e, f]),
-        u16::from_ne_bytes([g, h]),
-        u16::from_ne_bytes([i, j]),
-        u16::from_ne_bytes([k, l]),
+        u16::from_ne_bytes([m0, m1]),
+        u16::from_ne_bytes([m2, m3]),
+        u16::from_ne_bytes([m4, m5]),
     ]
 }

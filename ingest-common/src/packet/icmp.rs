@@ -136,7 +136,7 @@ impl IcmpError {
             frame.set_words::<1>(self.inner_l3 + 12, [new[3]])?;
             delta = delta
                 .wrapping_add(change)
-                .wrapping_add(difference([checksum as u32], [changed as u32]));
+                .wrapping_add(difference([u32::from(checksum)], [u32::from(changed)]));
         }
         let ports = ((u32::from_be(self.ports) & 0xffff) | u32::from(port) << 16).to_be();
         frame.set_words::<1>(self.inner_l4, [ports])?;

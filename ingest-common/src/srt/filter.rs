@@ -42,7 +42,7 @@ fn check_control<F: Frame>(
     if kind != control::USER && header.subtype() != 0 {
         return Err(DropReason::SrtControlType);
     }
-    if length % 4 != 0 {
+    if !length.is_multiple_of(4) {
         return Err(DropReason::SrtControlLength);
     }
     if header.destination == 0 && kind != control::HANDSHAKE {
@@ -69,7 +69,7 @@ fn check_control<F: Frame>(
                 return Err(DropReason::SrtDropRequest);
             };
             let span = super::ahead(u32::from_be(last), u32::from_be(first));
-            (length == 24 && span >= 0 && span <= 8191)
+            (length == 24 && (0..=8191).contains(&span))
                 .then_some(())
                 .ok_or(DropReason::SrtDropRequest)
         }
@@ -78,7 +78,7 @@ fn check_control<F: Frame>(
                 // HSREQ and HSRSP of HSv4.
                 1 | 2 => length == 28,
                 // KMREQ and KMRSP: a status word, or key material of 56 to 104 bytes (CVE-2026-55868/55869).
-                3 | 4 => length == 20 || (length >= 72 && length <= 120),
+                3 | 4 => length == 20 || (72..=120).contains(&length),
                 _ => false,
             };
             ok.then_some(()).ok_or(DropReason::SrtUser)

@@ -153,14 +153,14 @@ pub fn check_extensions(bytes: &[u8; COPY_MAX], length: u16) -> Result<(), DropR
             extension::SID => {
                 let first = !seen_sid;
                 seen_sid = true;
-                first && words >= 1 && words <= 128
+                first && (1..=128).contains(&words)
             }
-            extension::CONGESTION => words >= 1 && words <= 4,
-            extension::FILTER => words >= 1 && words <= 16,
+            extension::CONGESTION => (1..=4).contains(&words),
+            extension::FILTER => (1..=16).contains(&words),
             extension::GROUP => words >= 2 && words % 2 == 0,
             extension::KMREQ => {
                 // Version 1, packet type 2, sign "HAI" (draft §3.2.2). libsrt before 1.5.6 copies it unbounded.
-                if words < 14 || words > 26 || word(bytes, body) >> 8 != 0x0012_2029 {
+                if !(14..=26).contains(&words) || word(bytes, body) >> 8 != 0x0012_2029 {
                     return Err(DropReason::SrtKeyMaterial);
                 }
                 true

@@ -2,7 +2,7 @@
 #[must_use]
 #[inline(always)]
 pub const fn ahead(sequence: u32, expected: u32) -> i32 {
-    (sequence.wrapping_sub(expected) << 1) as i32 >> 1
+    (sequence.wrapping_sub(expected) << 1).cast_signed() >> 1
 }
 
 /// The sequence number after `sequence`.
@@ -34,7 +34,7 @@ impl LossList {
             let span = ahead(word, start);
             // A range that runs backwards, or over half the circle, is a lie: it counts as one.
             self.lost += if (0..0x10_0000).contains(&span) {
-                span as u32 + 1
+                span.cast_unsigned() + 1
             } else {
                 1
             };

@@ -24,7 +24,7 @@ impl Data {
     };
 
     #[inline(always)]
-    pub(super) fn count(&self, traffic: &mut Traffic) {
+    pub(super) fn count(self, traffic: &mut Traffic) {
         if self.retransmitted {
             traffic.retransmitted += 1;
         }
@@ -70,7 +70,7 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
         up.retransmitted += 1;
         data.retransmitted = true;
     } else if ahead > 0 {
-        data.gaps = ahead as u32;
+        data.gaps = ahead.cast_unsigned();
         up.gaps += u64::from(data.gaps);
         up.next_sequence = srt::next(sequence);
     } else {

@@ -239,7 +239,7 @@ impl FromPod<'_> {
                 caller_id,
                 answer.socket_id,
             );
-        } else if answer.kind >= srt::REJECTION && answer.kind <= i32::MAX as u32 {
+        } else if answer.kind >= srt::REJECTION && i32::try_from(answer.kind).is_ok() {
             node.count(flow_key.service, self.slot, |traffic| traffic.rejected += 1);
             self.emit(
                 node,
