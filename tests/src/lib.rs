@@ -19,6 +19,7 @@ pub mod agent;
 pub mod cleanup;
 pub mod command;
 pub mod config;
+pub mod fixtures;
 pub mod netns;
 pub mod nft;
 pub mod peers;

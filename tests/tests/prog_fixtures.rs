@@ -1,0 +1,30 @@
+//! The fixture table on the real object: verdicts, bytes, counters and maps must be the host's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ingest_tests::fixtures::{kernel::Kernel, plane::Host, table};
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_row_holds_and_the_kernel_agrees_with_the_host() {
+    let mut kernel = Kernel::load().expect("the object loads");
+    let mut failed = Vec::new();
+    let rows = table::rows();
+    for row in &rows {
+        let agreed = catch_unwind(AssertUnwindSafe(|| {
+            let (_, on_host) = row.play(&mut Host::new());
+            let (_, on_kernel) = row.play(&mut kernel);
+            assert_eq!(on_kernel, on_host, "{}: maps (kernel, host)", row.name);
+        }));
+        if agreed.is_err() {
+            failed.push(row.name.as_str());
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} rows:\n{}",
+        failed.len(),
+        rows.len(),
+        failed.join("\n")
+    );
+}
