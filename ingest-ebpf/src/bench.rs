@@ -15,6 +15,19 @@
     reason = "every helper call and packet access is unsafe; each block says why it holds"
 )]
 #![allow(missing_docs, unreachable_pub, reason = "programs, not a library")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "the program macros hand contexts over by value"
+)]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers mix C's signed and unsigned types; the values are small constants and sums"
+)]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "where a helper's failure changes nothing, a comment says why"
+)]
 
 use core::ptr;
 
@@ -179,7 +192,7 @@ fn minimal(data: usize, end: usize) -> Option<u32> {
         protocol: 17,
     };
     // SAFETY: a value of the map, checked against null; other CPUs write only counters to it.
-    let flow = unsafe { &mut *MINI_FLOWS.get_ptr_mut(&key)? };
+    let flow = unsafe { &mut *MINI_FLOWS.get_ptr_mut(key)? };
     let index = flow.backend;
     let backend = MINI_BACKENDS.get(index)?;
     // SAFETY: takes no arguments.
@@ -262,7 +275,7 @@ pub fn xdp_gen_v4(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn xdp_gen_meta_v4(ctx: XdpContext) -> u32 {
     // SAFETY: the helper checks the room. Where there is no metadata it refuses, at about the same cost.
-    let _: i64 = unsafe { bpf_xdp_adjust_meta(ctx.ctx, size_of::<Handover>() as i32) }.into();
+    let _: i64 = unsafe { bpf_xdp_adjust_meta(ctx.ctx, size_of::<Handover>() as i32) };
     generate_xdp::<false>(&ctx)
 }
 

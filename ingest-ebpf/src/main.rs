@@ -9,6 +9,19 @@
     reason = "every helper call and packet access is unsafe; each block says why it holds"
 )]
 #![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "the program macros hand contexts over by value"
+)]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers mix C's signed and unsigned types; the values are small constants and sums"
+)]
+#![allow(
+    clippy::let_underscore_must_use,
+    reason = "where a helper's failure changes nothing, a comment says why"
+)]
 
 mod frame;
 mod maps;
