@@ -250,18 +250,21 @@ fn plain_udp_is_steered_and_answered() {
         let agent = Agent::start(&topology.node, &config, mode).unwrap();
         agent.wait_mode(mode).unwrap();
         for pod in &topology.pods {
-            let name = pod.name.clone();
-            pod.netns
-                .spawn(move || {
-                    let socket = UdpSocket::bind(("0.0.0.0", PORT))?;
-                    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
-                    let mut buffer = [0; 64];
-                    while let Ok((_, client)) = socket.recv_from(&mut buffer) {
-                        socket.send_to(name.as_bytes(), client)?;
-                    }
-                    Ok(())
-                })
+            let socket = pod
+                .netns
+                .enter(|| Ok(UdpSocket::bind(("0.0.0.0", PORT))?))
                 .unwrap();
+            let name = pod.name.clone();
+            std::thread::spawn(move || {
+                // A socket stays in its namespace, whoever uses it.
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(3)))
+                    .unwrap();
+                let mut buffer = [0; 64];
+                while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+                    socket.send_to(name.as_bytes(), client).unwrap();
+                }
+            });
         }
         let pods = topology
             .client

@@ -182,8 +182,8 @@ fn an_incompatible_pin_is_refused() {
     scene.agent.wait_ready().unwrap();
 }
 
-/// * a second agent on the same pins is refused, with exit code 1 and the reason;
-/// * one on other pins but the same uplink finds a foreign XDP program there, and names it;
+/// * a second agent on the same pins is refused, with exit code 1;
+/// * it says that another runs, rather than what else it would trip over;
 /// * the first one and its stream are not disturbed.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -197,16 +197,6 @@ fn a_second_agent_is_refused() {
         second.said().contains("another ingest-agent"),
         "{}",
         second.said()
-    );
-
-    let other = Agent::install(&scene.topology.node, &scene.config, "auto").unwrap();
-    let mut other = Process::spawn("agent with other pins", other.run_command()).unwrap();
-    let status = other.wait(LIMIT).unwrap();
-    let said = other.said();
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("eth0") && said.contains("xdp_ingest"),
-        "{said}"
     );
     nothing_was_lost(&scene, caller, pod);
 }
