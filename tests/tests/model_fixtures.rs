@@ -6,7 +6,11 @@ use std::{
 };
 
 use ingest_common::reason::{DropReason, PassReason};
-use ingest_tests::fixtures::{plane::Host, table};
+use ingest_tests::fixtures::{
+    model::differences,
+    plane::{At, Dataplane, Host, Verdict},
+    table,
+};
 
 #[test]
 fn every_row_holds() {
@@ -52,4 +56,27 @@ fn every_reason_has_a_row() {
         .filter(|reason| !passes.contains(&(**reason as u8)))
         .collect();
     assert!(missing.is_empty(), "no row passes for {missing:?}");
+}
+
+#[test]
+fn a_dry_run_leaves_no_trace() {
+    for row in table::rows() {
+        let mut host = Host::new();
+        let mut world = row.world(host.now());
+        world.dry_run = true;
+        for frame in row.uplink_frames() {
+            host.load(&world);
+            assert_eq!(host.run(At::Uplink, frame).verdict, Verdict::XdpPass);
+            assert_ne!(
+                host.0.explain.get().verdict,
+                0,
+                "{}: not explained",
+                row.name
+            );
+            let after = host.world();
+            after.explain.set(world.explain.get());
+            let trace = differences(&after.normalised(0), &world.normalised(0));
+            assert!(trace.is_empty(), "{}: a trace:\n{trace}", row.name);
+        }
+    }
 }

@@ -1,0 +1,125 @@
+//! The object itself: its maps and programs are what the ABI says, the verifier's work stays bounded, and a dry run
+//! leaves no trace.
+
+use aya::maps::{Map, MapData};
+use ingest_common::abi::{EXPLAIN_MAP, MAPS, MapShape, NODE_MAP, program};
+use ingest_tests::fixtures::{
+    kernel::{self, Kernel},
+    model::differences,
+    plane::{At, Dataplane, Host, Verdict},
+    table,
+};
+
+/// The verifier gives up at a million instructions; older kernels walk more of them for the same program.
+const INSTRUCTIONS_MAX: u32 = 400_000;
+
+const PROGRAMS: [&str; 5] = [
+    program::XDP_INGEST,
+    program::TC_UPLINK_IN,
+    program::TC_UPLINK_OUT,
+    program::TC_POD,
+    program::XDP_PROBE,
+];
+
+fn data(map: &Map) -> &MapData {
+    match map {
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::DevMap(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => data,
+        other => panic!("a map of a kind that abi::MapKind does not know: {other:?}"),
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn maps_are_what_the_abi_says() {
+    let ebpf = aya::EbpfLoader::new()
+        .load(&kernel::object().expect("the object is built"))
+        .expect("the object's maps can be made");
+    for shape in MAPS.iter().chain([&NODE_MAP, &EXPLAIN_MAP]) {
+        let MapShape { name, kind, .. } = shape;
+        let map = ebpf
+            .map(name)
+            .unwrap_or_else(|| panic!("{name} is not in the object"));
+        let info = data(map).info().expect("the kernel tells of its maps");
+        assert_eq!(
+            info.map_type().map(|kind| kind as u32).ok(),
+            Some(*kind as u32),
+            "{name}: type"
+        );
+        assert_eq!(info.key_size(), shape.key_size, "{name}: key");
+        assert_eq!(info.value_size(), shape.value_size, "{name}: value");
+        assert_eq!(info.max_entries(), shape.max_entries, "{name}: entries");
+        assert_eq!(
+            info.name_as_str(),
+            Some(*name),
+            "{name}: the kernel's name for it"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn programs_are_what_the_abi_says() {
+    let ebpf = kernel::open(false).expect("the object opens");
+    for name in PROGRAMS {
+        assert!(ebpf.program(name).is_some(), "{name} is not in the object");
+        assert!(name.len() <= 15, "{name} is longer than the kernel's names");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_verifier_walks_a_bounded_number_of_instructions() {
+    let kernel = Kernel::load().expect("the object loads");
+    for name in PROGRAMS
+        .into_iter()
+        .filter(|name| *name != program::XDP_PROBE)
+    {
+        let walked = kernel
+            .verified_instructions(name)
+            .expect("the kernel counts them");
+        println!("{name}: {walked} instructions");
+        assert!(walked < INSTRUCTIONS_MAX, "{name}: {walked} instructions");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_dry_run_explains_as_the_host_does_and_leaves_no_trace() {
+    let mut kernel = Kernel::load_as(true).expect("the object loads");
+    let mut decided = 0;
+    for row in table::rows() {
+        let Some(frame) = row.uplink_frames().next() else {
+            continue;
+        };
+        let mut host = Host::new();
+        let mut world = row.world(host.now());
+        world.dry_run = true;
+        host.load(&world);
+        host.run(At::Uplink, frame);
+
+        let since = kernel.now();
+        let world = row.world(since);
+        kernel.load(&world);
+        let outcome = kernel.run(At::Uplink, frame);
+        let after = kernel.world();
+        assert_eq!(outcome.verdict, Verdict::XdpPass, "{}", row.name);
+        assert_eq!(
+            after.explain.get(),
+            host.0.explain.get(),
+            "{}: explained",
+            row.name
+        );
+        decided += u32::from(after.explain.get().verdict != 0);
+        after.explain.set(world.explain.get());
+        let trace = differences(&after.normalised(since), &world.normalised(since));
+        assert!(trace.is_empty(), "{}: a trace:\n{trace}", row.name);
+    }
+    assert!(decided > 100, "only {decided} rows were explained");
+}
