@@ -8,6 +8,8 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::report::Row;
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
@@ -15,8 +17,8 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// Runs of a program in one visit.
     pub(crate) repeat: u32,
-    /// Time of one visit where packets travel.
-    pub(crate) slice: Duration,
+    /// Packets of one visit where they travel.
+    pub(crate) packets: u32,
 }
 
 impl Effort {
@@ -24,13 +26,13 @@ impl Effort {
     pub(crate) const FULL: Self = Self {
         rounds: 31,
         repeat: 200_000,
-        slice: Duration::from_millis(300),
+        packets: 100_000,
     };
     /// Seconds.
     pub(crate) const QUICK: Self = Self {
         rounds: 9,
         repeat: 60_000,
-        slice: Duration::from_millis(100),
+        packets: 25_000,
     };
 }
 
@@ -82,9 +84,41 @@ impl Sample {
     }
 }
 
+/// A case, the name of its result, and of the result that is to be subtracted ("" for none).
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) baseline: String,
+    pub(crate) case: Box<dyn Case>,
+}
+
+/// Measures the cases whose names begin with `only`, and their baselines.
+pub(crate) fn measure(mut cases: Vec<Named>, effort: &Effort, only: &str) -> Result<Vec<Row>> {
+    let mut wanted: Vec<String> = Vec::new();
+    for case in cases.iter().filter(|case| case.name.starts_with(only)) {
+        wanted.extend([case.name.clone(), case.baseline.clone()]);
+    }
+    // A baseline is net of another one.
+    for case in &cases {
+        if wanted.contains(&case.name) {
+            wanted.push(case.baseline.clone());
+        }
+    }
+    cases.retain(|case| wanted.contains(&case.name));
+    let samples = rounds(&mut cases, effort)?;
+    let rows = cases.iter().zip(&samples).map(|(case, sample)| {
+        let row = Row::new(case.name.clone(), sample);
+        let baseline = cases.iter().position(|other| other.name == case.baseline);
+        match baseline.and_then(|index| samples.get(index)) {
+            Some(baseline) => row.net_of(case.baseline.clone(), baseline),
+            None => row,
+        }
+    });
+    Ok(rows.collect())
+}
+
 /// Visits every case once a round, each round beginning with another case and running the other way. One round
 /// beforehand warms caches up and is forgotten.
-pub(crate) fn rounds(cases: &mut [Box<dyn Case>], effort: &Effort) -> Result<Vec<Sample>> {
+fn rounds(cases: &mut [Named], effort: &Effort) -> Result<Vec<Sample>> {
     let mut samples = vec![Sample::default(); cases.len()];
     for round in 0..=effort.rounds {
         for step in 0..cases.len() {
@@ -94,10 +128,13 @@ pub(crate) fn rounds(cases: &mut [Box<dyn Case>], effort: &Effort) -> Result<Vec
             } else {
                 cases.len() - 1 - turn
             };
-            let (Some(case), Some(sample)) = (cases.get_mut(index), samples.get_mut(index)) else {
+            let (Some(named), Some(sample)) = (cases.get_mut(index), samples.get_mut(index)) else {
                 continue;
             };
-            let value = case.visit(effort)?;
+            let value = named
+                .case
+                .visit(effort)
+                .with_context(|| format!("cannot measure {}", named.name))?;
             if round > 0 {
                 sample.push(value);
             }

@@ -1,6 +1,7 @@
 //! The benchmarks: what the kernel programs cost, beside what anything would cost.
 //!
 //! * [`prog`]: ns per packet of each path, by `BPF_PROG_TEST_RUN`.
+//! * [`veth`]: packets that travel from a client into a pod, by each delivery mode and by the kernel's own means.
 //! * [`clock`]: how time is taken, and rounds that visit every case in turn.
 //! * [`real`]: the object under test with its maps filled; [`reference`]: what it is compared with.
 //! * [`frames`]: packets.
@@ -19,6 +20,7 @@ mod prog;
 mod real;
 mod reference;
 mod report;
+mod veth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,8 +38,8 @@ struct Arguments {
     /// Also write the results there, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only groups whose name contains this: prog, veth, scale.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// Only results whose name begins with this (and their baselines), such as prog/established or veth.
+    #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
     /// The CPU that everything runs on.
     #[arg(long, default_value_t = 1)]
@@ -61,10 +63,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     } else {
         clock::Effort::FULL
     };
-    let wanted = |group: &str| group.contains(arguments.only.as_str());
+    let only = arguments.only.as_str();
+    let wanted = |group: &str| only.starts_with(group) || group.starts_with(only);
     let mut report = report::Report::new(arguments.cpu);
     if wanted("prog") {
-        report.extend("ns per packet of a program", prog::measure(&effort)?);
+        report.extend("ns per packet of a program", prog::measure(&effort, only)?);
+    }
+    if wanted("veth") {
+        let title = "ns of CPU per packet, client to pod";
+        report.extend(title, veth::measure(&effort, only, arguments.cpu)?);
     }
     report.finish(arguments.json.as_deref())
 }

@@ -15,7 +15,7 @@ use ingest_common::abi::{
     DeliveryMode, Path, SERVICE_SOURCE_RANGES, SERVICE_SRT, Service, VLAN_NONE, program,
 };
 
-use crate::clock::{Case, Effort, Sample, rounds, thread_cpu};
+use crate::clock::{self, Case, Effort, Named, thread_cpu};
 use crate::frames::{self, CLIENT_MAC, NODE_MAC, client, pod};
 use crate::real::Real;
 use crate::reference::{Generator, Reference};
@@ -53,7 +53,6 @@ enum Under {
 
 /// One path.
 struct Run {
-    name: &'static str,
     under: Under,
     frame: Vec<u8>,
     expected: u32,
@@ -76,11 +75,10 @@ impl Case for Run {
             Under::OwnTc(reference, name) => reference.tc(name)?.test_run(options),
         };
         let took = thread_cpu()?.saturating_sub(began);
-        let result = result.with_context(|| format!("cannot run prog/{}", self.name))?;
+        let result = result.context("the test run failed")?;
         ensure!(
             result.return_value == self.expected,
-            "prog/{} returned {} in place of {}: it does not take the path that was to be measured",
-            self.name,
+            "the program returned {} in place of {}: this is not the path to be measured",
             result.return_value,
             self.expected
         );
@@ -157,35 +155,12 @@ fn generator(
     Ok(Under::OwnXdp(reference, name))
 }
 
-/// Measures every path. Rows come with the name of what is subtracted.
-pub(crate) fn measure(effort: &Effort) -> Result<Vec<Row>> {
+/// Measures the paths whose names begin with `only`.
+pub(crate) fn measure(effort: &Effort, only: &str) -> Result<Vec<Row>> {
     let real = Rc::new(RefCell::new(world()?));
-    let (cases, baselines) = cases(&real)?;
-    let names: Vec<_> = cases.iter().map(|case| case.name).collect();
-    let mut boxed: Vec<Box<dyn Case>> = Vec::new();
-    for case in cases {
-        boxed.push(Box::new(case));
-    }
-    let samples = rounds(&mut boxed, effort)?;
+    let rows = clock::measure(cases(&real)?, effort, only)?;
     check(&real)?;
-    let find = |name: &str| -> Option<&Sample> {
-        names
-            .iter()
-            .position(|known| *known == name)
-            .and_then(|index| samples.get(index))
-    };
-    Ok(names
-        .iter()
-        .zip(&samples)
-        .zip(baselines)
-        .map(|((name, sample), baseline)| {
-            let row = Row::new(format!("prog/{name}"), sample);
-            match find(baseline) {
-                Some(other) => row.net_of(format!("prog/{baseline}"), other),
-                None => row,
-            }
-        })
-        .collect())
+    Ok(rows)
 }
 
 /// What was measured was what it was to be.
@@ -197,31 +172,36 @@ fn check(real: &Rc<RefCell<Real>>) -> Result<()> {
     real.expect_in_order(client_at(true, PORT_V6), V6)?;
     let replies = real.read_flow(client_at(false, REPLIES), V4)?;
     ensure!(
-        replies.down.packets > 0 && replies.down.acks == replies.down.packets,
+        replies.down.acks == replies.down.packets,
         "the pod's ACKs were not counted as such: {:?}",
         replies.down
     );
     let repeated = real.read_flow(client_at(false, OUT_OF_ORDER), V4)?;
     ensure!(
-        repeated.up.out_of_order + 1 == repeated.up.packets,
+        repeated.up.out_of_order == repeated.up.packets.saturating_sub(1),
         "the repeated packet was not seen out of order: {:?}",
         repeated.up
     );
     Ok(())
 }
 
-/// The cases, and for each the name of its baseline ("" for none).
-fn cases(real: &Rc<RefCell<Real>>) -> Result<(Vec<Run>, Vec<&'static str>)> {
+/// The cases.
+fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
     let mut cases = Vec::new();
-    let mut baselines = Vec::new();
+    let named = |name: &str| match name {
+        "" => String::new(),
+        name => format!("prog/{name}"),
+    };
     let mut add = |name, baseline, under, frame, expected| {
-        cases.push(Run {
-            name,
-            under,
-            frame,
-            expected,
+        cases.push(Named {
+            name: named(name),
+            baseline: named(baseline),
+            case: Box::new(Run {
+                under,
+                frame,
+                expected,
+            }),
         });
-        baselines.push(baseline);
     };
     let (service, service_v6) = (pod(false), pod(true));
     let data = |port| frames::data(client_at(false, port), service);
@@ -306,7 +286,7 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<(Vec<Run>, Vec<&'static str>)> {
     add("empty_tc", "", empty, ack.clone(), TC_ACT_OK);
     let under = Under::RealTc(Rc::clone(real), program::TC_POD);
     add("reply_ack", "empty_tc", under, ack, TC_ACT_REDIRECT);
-    Ok((cases, baselines))
+    Ok(cases)
 }
 
 /// The minimal program with the one flow of the first case.

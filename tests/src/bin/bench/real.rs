@@ -275,8 +275,7 @@ impl Real {
     pub(crate) fn expect_in_order(&mut self, client: SocketAddr, service: u16) -> Result<()> {
         let up = self.read_flow(client, service)?.up;
         ensure!(
-            up.packets > 0
-                && up.packets == up.data_packets
+            up.packets == up.data_packets
                 && up.gaps == 0
                 && up.out_of_order == 0
                 && up.retransmitted == 0,

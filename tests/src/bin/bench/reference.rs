@@ -153,4 +153,20 @@ impl Reference {
             .set(index, ifindex, None, 0)
             .context("cannot set a pod port of the minimal program")
     }
+
+    /// Sets the first bytes of live frames.
+    pub(crate) fn template(&mut self, frame: &[u8]) -> Result<()> {
+        let bytes: &[u8; 64] = frame
+            .first_chunk()
+            .context("a live frame has at least 64 bytes")?;
+        let mut map: Array<&mut MapData, [u8; 64]> = self.map("TEMPLATE")?.try_into()?;
+        map.set(0, bytes, 0).context("cannot set the template")
+    }
+
+    /// Sets where live frames go. To be called in the interface's namespace.
+    pub(crate) fn live_port(&mut self, ifindex: u32) -> Result<()> {
+        let mut map: DevMap<&mut MapData> = self.map("LIVE_PORT")?.try_into()?;
+        map.set(0, ifindex, None, 0)
+            .context("cannot set the interface of live frames")
+    }
 }

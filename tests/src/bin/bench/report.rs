@@ -51,6 +51,16 @@ impl Row {
         self
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its median, gross.
+    pub(crate) fn median(&self) -> f64 {
+        self.median
+    }
+
     fn net(&self) -> (f64, f64) {
         match &self.baseline {
             Some((_, median, min)) => (self.median - median, self.min - min),
