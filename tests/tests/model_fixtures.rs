@@ -67,12 +67,6 @@ fn a_dry_run_leaves_no_trace() {
         for frame in row.uplink_frames() {
             host.load(&world);
             assert_eq!(host.run(At::Uplink, frame).verdict, Verdict::XdpPass);
-            assert_ne!(
-                host.0.explain.get().verdict,
-                0,
-                "{}: not explained",
-                row.name
-            );
             let after = host.world();
             after.explain.set(world.explain.get());
             let trace = differences(&after.normalised(0), &world.normalised(0));
