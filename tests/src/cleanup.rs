@@ -28,6 +28,8 @@ pub enum Resource {
     Namespace(String),
     /// A directory, on bpffs or elsewhere.
     Directory(PathBuf),
+    /// A file.
+    File(PathBuf),
     /// A child that is not reaped yet.
     Process(Pid),
 }
@@ -38,6 +40,7 @@ impl Resource {
         match self {
             Self::Namespace(name) => drop(command::run("ip", &["netns", "delete", name])),
             Self::Directory(path) => drop(std::fs::remove_dir_all(path)),
+            Self::File(path) => drop(std::fs::remove_file(path)),
             Self::Process(pid) => drop(kill(*pid, Signal::SIGKILL)),
         }
     }

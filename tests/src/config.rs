@@ -162,3 +162,45 @@ impl Display for Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_reads_what_is_written() {
+        let backend = |name: &str, address: &str| Backend {
+            name: name.to_owned(),
+            address: address.parse().unwrap(),
+            serving: true,
+            terminating: false,
+        };
+        let mut config = Config::new(&[]);
+        config.services[0]
+            .source_ranges
+            .push("198.51.100.0/24".to_owned());
+        config.services[0].backends = vec![
+            backend("live/pod-a", "10.2.1.2:9000"),
+            backend("live/pod-a-v6", "[fd00:2:1::2]:9000"),
+            backend("live/pod-b", "10.2.2.2:9000"),
+        ];
+        let read = |config: &Config| {
+            let text = config.to_string();
+            let path = std::path::Path::new("ingest.yaml");
+            ingest_agent::source::file::parse(path, text.as_bytes()).unwrap()
+        };
+        let snapshot = read(&config.clone().draining("pod-a"));
+        assert_eq!(snapshot.uplinks, [UPLINK]);
+        let service = &snapshot.desired.services[0];
+        assert_eq!(service.vips, [IpAddr::from(VIP_V4), VIP_V6.into()]);
+        assert_eq!(service.source_ranges.len(), 1);
+        let draining: Vec<_> = service.backends.iter().map(|b| b.draining).collect();
+        assert_eq!(draining, [true, true, false]);
+        assert_eq!(
+            read(&config.without("pod-a")).desired.services[0]
+                .backends
+                .len(),
+            1
+        );
+    }
+}

@@ -54,6 +54,12 @@ fn a_right_file_is_applied_live() {
             .unwrap();
     }
 
+    assert_eq!(
+        scene.accepted("live/cam1", 0).len(),
+        1,
+        "the stream was touched"
+    );
+
     let mut denied = both.clone();
     denied.services[0]
         .source_ranges

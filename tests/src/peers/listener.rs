@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use super::PORT;
+use super::{LATENCY_MS, PORT};
 use crate::netns::{Family, Namespace};
 use crate::process::Process;
 
@@ -100,7 +100,7 @@ impl Default for ListenerOptions {
             family: Family::V4,
             port: PORT,
             passphrase: None,
-            latency_ms: 120,
+            latency_ms: LATENCY_MS,
         }
     }
 }

@@ -13,6 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 /// Where listeners listen in their pods, and the VIP's port.
 pub const PORT: u16 = 9000;
 
+/// Latency by default: enough that a busy machine's pauses are no losses (libsrt's 120 ms are not).
+const LATENCY_MS: u32 = 400;
+
 /// What an encoder dials.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -27,13 +30,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// In the clear, with libsrt's default latency.
+    /// In the clear.
     pub fn new(address: IpAddr, stream_id: &str) -> Self {
         Self {
             address: SocketAddr::new(address, PORT),
             stream_id: stream_id.to_owned(),
             passphrase: None,
-            latency_ms: 120,
+            latency_ms: LATENCY_MS,
         }
     }
 
@@ -64,4 +67,21 @@ fn percent_encoded(text: &str) -> String {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_ids_survive_uris() {
+        let target = Target::new("2001:db8::10".parse().unwrap(), "#!::r=live/cam1,m=publish");
+        let uri = target.uri(1000);
+        assert!(uri.starts_with("srt://[2001:db8::10]:9000?"), "{uri}");
+        assert!(uri.contains("latency=120000"), "{uri}");
+        assert!(
+            uri.ends_with("streamid=%23%21%3A%3Ar%3Dlive/cam1%2Cm%3Dpublish"),
+            "{uri}"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use ingest_tests::netns::NFT_VIP_V4;
 use ingest_tests::nft::Dnat;
 use ingest_tests::peers::{Listener, PORT};
 
-use crate::stage::{COMPARISON, STREAMS, Stage};
+use crate::stage::{COMPARISON, Stage};
 use crate::table::Screen;
 
 /// A stream's move.
@@ -276,12 +276,4 @@ fn comparison_seat(stage: &Stage) -> Result<usize> {
         .max()
         .map(|(_, pod)| pod)
         .context("the comparison's stream reached no pod")
-}
-
-/// Who sends `stream`.
-pub(crate) fn sender_of(stream: &str) -> &'static str {
-    STREAMS
-        .iter()
-        .find(|(name, _)| *name == stream)
-        .map_or("srt-live-transmit", |(_, sender)| sender)
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use ingest_tests::cleanup::{self, Guard, Resource};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -77,6 +78,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 /// Stays until a signal ends it (the harness cleans up then).
 fn keep(stage: &Stage) -> Result<()> {
+    let _file = Guard::new(Resource::File(PID_FILE.into()));
     std::fs::write(PID_FILE, std::process::id().to_string())
         .with_context(|| format!("cannot write {PID_FILE}"))?;
     report::print_inspection(stage);
@@ -101,9 +103,10 @@ fn down() -> Result<()> {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        std::fs::remove_file(PID_FILE).with_context(|| format!("cannot remove {PID_FILE}"))?;
+        // Where the demo was killed, it could not do this itself.
+        std::fs::remove_file(PID_FILE).ok();
     }
-    ingest_tests::cleanup::sweep_leftovers()?;
+    cleanup::sweep_leftovers()?;
     println!("the demo is down");
     Ok(())
 }

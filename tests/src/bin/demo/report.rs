@@ -5,8 +5,8 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
-use crate::events::{Move, Outcome, sender_of};
-use crate::stage::{STREAMS, Stage};
+use crate::events::{Move, Outcome};
+use crate::stage::{STREAMS, Stage, sender_of};
 
 /// Prints the summary. Returns whether every stream lived.
 pub(crate) fn print(stage: &Stage, outcomes: &[Outcome], took: Duration) -> bool {

@@ -12,10 +12,12 @@ use ingest_tests::peers::{
     Accepted, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Session, Target,
 };
 
+/// The encoder that reconnects by itself.
+pub(crate) const LIVE_TRANSMIT: &str = "srt-live-transmit";
 /// Streams through our VIP, by name, and who sends them.
 pub(crate) const STREAMS: [(&str, &str); 4] = [
-    ("live/cam1", "srt-live-transmit"),
-    ("live/cam2", "srt-live-transmit"),
+    ("live/cam1", LIVE_TRANSMIT),
+    ("live/cam2", LIVE_TRANSMIT),
     ("live/cam3", "ffmpeg"),
     ("live/cam4", "ffmpeg"),
 ];
@@ -163,20 +165,23 @@ impl Stage {
             .collect()
     }
 
-    /// The present seat with the most streams; those in `avoid` (pods) only where no other has any.
+    /// The present seat with the most streams of srt-live-transmit, which reconnects by itself, and then of others;
+    /// those in `avoid` (pods) only where no other has any.
     pub(crate) fn busiest(&self, avoid: &[usize]) -> Result<usize> {
+        let by_itself = |stream: &&str| sender_of(stream) == LIVE_TRANSMIT;
         (0..self.seats.len())
             .filter(|&seat| self.seats[seat].present)
-            .map(|seat| {
+            .map(|seat| (seat, self.streams_at(seat)))
+            .filter(|(_, streams)| !streams.is_empty())
+            .max_by_key(|(seat, streams)| {
+                let welcome = !avoid.contains(&self.seats[*seat].pod);
                 (
-                    !avoid.contains(&self.seats[seat].pod),
-                    self.streams_at(seat).len(),
-                    seat,
+                    welcome,
+                    streams.iter().filter(|s| by_itself(s)).count(),
+                    streams.len(),
                 )
             })
-            .filter(|(_, streams, _)| *streams > 0)
-            .max()
-            .map(|(_, _, seat)| seat)
+            .map(|(seat, _)| seat)
             .context("no listener has a stream")
     }
 
@@ -232,4 +237,12 @@ impl Stage {
 /// The VIP and port that encoders dial, for messages.
 pub(crate) fn vip() -> String {
     format!("{VIP_V4}:{PORT}")
+}
+
+/// Who sends `stream`.
+pub(crate) fn sender_of(stream: &str) -> &'static str {
+    STREAMS
+        .iter()
+        .find(|(name, _)| *name == stream)
+        .map_or(LIVE_TRANSMIT, |(_, sender)| sender)
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::events::{Move, sender_of};
+use crate::events::Move;
 use crate::report::{new_table, time_of};
-use crate::stage::{Stage, vip};
+use crate::stage::{Stage, sender_of, vip};
 
 /// What has been said, and when the table is due again.
 #[derive(Debug)]
@@ -111,12 +111,14 @@ impl Screen {
             let name = stage
                 .stream_of_client(&stream.client)
                 .unwrap_or_else(|| "?".to_owned());
-            let before = self
+            // A bitrate needs two looks.
+            let rate = self
                 .last
                 .get(&stream.client)
-                .copied()
-                .unwrap_or(stream.up_bytes);
-            let bits = stream.up_bytes.saturating_sub(before) as f64 * 8.0;
+                .map_or_else(String::new, |before| {
+                    let bits = stream.up_bytes.saturating_sub(*before) as f64 * 8.0;
+                    format!("{:.2} Mbit/s", bits / elapsed.max(0.001) / 1e6)
+                });
             rows.push([
                 name.clone(),
                 sender_of(&name).to_owned(),
@@ -127,7 +129,7 @@ impl Screen {
                     .trim_start_matches("live/")
                     .to_owned(),
                 stream.state.clone(),
-                format!("{:.2} Mbit/s", bits / elapsed.max(0.001) / 1e6),
+                rate,
                 stream.up_packets.to_string(),
                 stream.lost.to_string(),
                 stream.retransmitted.to_string(),
