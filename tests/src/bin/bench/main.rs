@@ -2,9 +2,11 @@
 //!
 //! * [`prog`]: ns per packet of each path, by `BPF_PROG_TEST_RUN`.
 //! * [`veth`]: packets that travel from a client into a pod, by each delivery mode and by the kernel's own means.
+//! * [`scale`]: how that grows with flows and backends, what a new session costs, memory.
+//! * [`run`]: running one path of a program many times.
 //! * [`clock`]: how time is taken, and rounds that visit every case in turn.
 //! * [`real`]: the object under test with its maps filled; [`reference`]: what it is compared with.
-//! * [`frames`]: packets.
+//! * [`frames`] makes packets.
 //! * [`report`]: the table and the JSON.
 //!
 //! It fails when it cannot measure, never because something is slow.
@@ -20,6 +22,8 @@ mod prog;
 mod real;
 mod reference;
 mod report;
+mod run;
+mod scale;
 mod veth;
 
 use std::path::PathBuf;
@@ -73,5 +77,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         let title = "ns of CPU per packet, client to pod";
         report.extend(title, veth::measure(&effort, only, arguments.cpu)?);
     }
+    if wanted("scale") {
+        let rows = scale::measure(&effort, only)?;
+        report.extend("growth, and new sessions", rows);
+        report.memory(scale::memory()?);
+    }
+    report.goals();
     report.finish(arguments.json.as_deref())
 }

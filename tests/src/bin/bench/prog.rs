@@ -5,29 +5,22 @@
 //! the program; the same generator before an empty program is the baseline then.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
-use aya::TestRun;
-use aya::programs::{ProgramFd, TestRunOptions};
+use anyhow::{Result, ensure};
 use ingest_common::abi::{
     DeliveryMode, Path, SERVICE_SOURCE_RANGES, SERVICE_SRT, Service, VLAN_NONE, program,
 };
 
-use crate::clock::{self, Case, Effort, Named, thread_cpu};
-use crate::frames::{self, CLIENT_MAC, NODE_MAC, client, pod};
+use crate::clock::{self, Effort, Named};
+use crate::frames::{self, CLIENT_MAC, CLIENT_V4, NODE_MAC, POD_V4, PORT, client, pod};
 use crate::real::Real;
 use crate::reference::{Generator, Reference};
 use crate::report::Row;
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_REDIRECT: u32 = 4;
-const TC_ACT_OK: u32 = 0;
-const TC_ACT_REDIRECT: u32 = 7;
-/// The interface that test runs seem to come from: lo.
-const LO: u32 = 1;
+use crate::run::{
+    LO, Run, TC_ACT_OK, TC_ACT_REDIRECT, Under, XDP_DROP, XDP_PASS, XDP_REDIRECT, generator,
+};
 
 /// Service ids.
 const V4: u16 = 1;
@@ -38,53 +31,6 @@ const REDIRECT: u16 = 2;
 const PEER: u16 = 3;
 const STACK: u16 = 4;
 const REDIRECT_V6: u16 = 5;
-
-/// Which program a case runs.
-enum Under {
-    /// One of the object under test, as it is.
-    RealXdp(Rc<RefCell<Real>>, &'static str),
-    /// The same for tc.
-    RealTc(Rc<RefCell<Real>>, &'static str),
-    /// One of the references; a generator goes on with what its own copy of the maps says.
-    OwnXdp(Reference, &'static str),
-    /// The same for tc.
-    OwnTc(Reference, &'static str),
-}
-
-/// One path.
-struct Run {
-    under: Under,
-    frame: Vec<u8>,
-    expected: u32,
-}
-
-impl Case for Run {
-    fn visit(&mut self, effort: &Effort) -> Result<f64> {
-        let mut out = vec![0; self.frame.len() + 64];
-        let options = TestRunOptions {
-            data_in: Some(&self.frame),
-            data_out: Some(&mut out),
-            repeat: effort.repeat,
-            ..TestRunOptions::new()
-        };
-        let began = thread_cpu()?;
-        let result = match &mut self.under {
-            Under::RealXdp(real, name) => real.borrow_mut().xdp(name)?.test_run(options),
-            Under::RealTc(real, name) => real.borrow_mut().tc(name)?.test_run(options),
-            Under::OwnXdp(reference, name) => reference.xdp(name)?.test_run(options),
-            Under::OwnTc(reference, name) => reference.tc(name)?.test_run(options),
-        };
-        let took = thread_cpu()?.saturating_sub(began);
-        let result = result.context("the test run failed")?;
-        ensure!(
-            result.return_value == self.expected,
-            "the program returned {} in place of {}: this is not the path to be measured",
-            result.return_value,
-            self.expected
-        );
-        Ok(took.as_nanos() as f64 / f64::from(effort.repeat))
-    }
-}
 
 /// Frames keep these addresses, so replies leave by them.
 pub(crate) fn path() -> Path {
@@ -136,24 +82,6 @@ const OUT_OF_ORDER: u16 = 20_004;
 const REPLIES: u16 = 20_005;
 const HANDSHAKES: u16 = 20_006;
 const PORT_V6: u16 = 20_007;
-
-/// A generator in front of `target`, or of the empty program.
-fn generator(
-    name: &'static str,
-    generator: Generator,
-    target: Option<&ProgramFd>,
-) -> Result<Under> {
-    let mut reference = Reference::load(16)?;
-    reference.generate(generator)?;
-    match target {
-        Some(target) => reference.target_xdp(target)?,
-        None => {
-            let empty = reference.xdp("xdp_empty")?.fd()?.try_clone()?;
-            reference.target_xdp(&empty)?;
-        }
-    }
-    Ok(Under::OwnXdp(reference, name))
-}
 
 /// Measures the paths whose names begin with `only`.
 pub(crate) fn measure(effort: &Effort, only: &str) -> Result<Vec<Row>> {
@@ -268,7 +196,7 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
     ] {
         add(name, "empty", ingest(), frame, XDP_REDIRECT);
     }
-    let elsewhere = SocketAddr::from(([10, 9, 9, 9], frames::PORT));
+    let elsewhere = SocketAddr::from(([10, 9, 9, 9], PORT));
     let ranged = SocketAddr::new(service.ip(), frames::RANGED_PORT);
     for (name, frame, expected) in [
         ("pass_not_ours", frames::data(from, elsewhere), XDP_PASS),
@@ -292,9 +220,8 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
 /// The minimal program with the one flow of the first case.
 fn minimal() -> Result<Under> {
     let mut reference = Reference::load(4096)?;
-    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (client_at(false, 1), pod(false)) else {
-        unreachable!("both are IPv4");
-    };
+    let from = SocketAddrV4::new(CLIENT_V4, 1);
+    let to = SocketAddrV4::new(POD_V4, PORT);
     reference.minimal_backend(0, to, (NODE_MAC, CLIENT_MAC), LO)?;
     reference.minimal_flow(from, to, 0)?;
     Ok(Under::OwnXdp(reference, "xdp_minimal"))

@@ -1,6 +1,7 @@
 //! The object under test, its maps filled as the agent would fill them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{
@@ -191,6 +192,10 @@ impl Real {
     }
 
     /// Places every new session of `pool` on `slot`.
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "a map value, 32 KiB on a main thread's stack"
+    )]
     pub(crate) fn table(&mut self, pool: u16, slot: u16) -> Result<()> {
         let table = MaglevTable {
             slots: [slot; 16384],
@@ -203,8 +208,25 @@ impl Real {
             .context("cannot write TABLES")
     }
 
-    /// Adds an accepted session that expects sequence number 0.
+    /// Adds an accepted session that expects sequence number 0, for both directions.
     pub(crate) fn flow(
+        &mut self,
+        client: SocketAddr,
+        service: u16,
+        slot: u16,
+        path: Path,
+    ) -> Result<()> {
+        self.flow_up(client, service, slot, path)?;
+        let key = ReturnKey {
+            address: address(client.ip()),
+            port: client.port(),
+            slot,
+        };
+        self.insert("RETURNS", key, Return { service, _pad: 0 })
+    }
+
+    /// Adds an accepted session for packets from its client only.
+    pub(crate) fn flow_up(
         &mut self,
         client: SocketAddr,
         service: u16,
@@ -228,25 +250,12 @@ impl Real {
             },
             ..Flow::default()
         };
-        let (address, port) = (address(client.ip()), client.port());
-        self.insert(
-            "FLOWS",
-            FlowKey {
-                address,
-                port,
-                service,
-            },
-            flow,
-        )?;
-        self.insert(
-            "RETURNS",
-            ReturnKey {
-                address,
-                port,
-                slot,
-            },
-            Return { service, _pad: 0 },
-        )
+        let key = FlowKey {
+            address: address(client.ip()),
+            port: client.port(),
+            service,
+        };
+        self.insert("FLOWS", key, flow)
     }
 
     /// Reads a flow.
@@ -259,6 +268,22 @@ impl Real {
         };
         map.get(&key, 0)
             .with_context(|| format!("the flow of {client} is gone"))
+    }
+
+    /// Bytes of kernel memory per entry of a map, as the kernel counts them.
+    pub(crate) fn bytes_per_entry(&mut self, name: &str) -> Result<f64> {
+        let (Map::LruHashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) = self.map(name)?
+        else {
+            anyhow::bail!("{name} is of another type than it was");
+        };
+        let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let field = |name: &str| -> Result<f64> {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+                .with_context(|| format!("no {name} in {path}"))
+        };
+        Ok(field("memlock:")? / field("max_entries:")?)
     }
 
     /// Empties the event ring, as the agent does; says how many there were.

@@ -8,7 +8,10 @@ use anyhow::{Context, Result, ensure};
 use aya::TestRun;
 use aya::programs::{TestRunAttrs, TestRunOptions};
 use ingest_tests::netns::CLIENT_V4;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind,
+    sendmmsg, setsockopt, socket, sockopt,
+};
 
 use super::stage::{FLOWS, Stage, Way};
 use crate::frames::{self, CLIENT_PORT, LISTENER_ID};
@@ -78,8 +81,8 @@ impl Sender for Frames {
 
 /// UDP sockets.
 pub(super) struct Sockets {
-    sockets: Vec<UdpSocket>,
-    /// The next sequence number of each.
+    connected: Vec<UdpSocket>,
+    /// The sequence number that each begins its next batch with.
     sequence: u32,
     payloads: Vec<Vec<u8>>,
     headers: MultiHeaders<SockaddrStorage>,
@@ -91,13 +94,13 @@ impl Sockets {
     pub(super) fn new(stage: &Stage, way: Way) -> Result<Self> {
         let destination = stage.destination(way);
         // Each way's sockets are bound to the same ports, which is possible since they are connected elsewhere.
-        let sockets = stage.in_client(|| {
+        let connected = stage.in_client(|| {
             (FLOWS..2 * FLOWS)
                 .map(|index| open(CLIENT_PORT + index, destination))
                 .collect::<Result<Vec<_>>>()
         })?;
         Ok(Self {
-            sockets,
+            connected,
             sequence: 0,
             payloads: vec![frames::data_payload(LISTENER_ID, 0xc000_0000); BATCH as usize],
             headers: MultiHeaders::preallocate(BATCH as usize, None),
@@ -107,7 +110,7 @@ impl Sockets {
 
     /// One batch of one socket.
     fn batch(&mut self) -> Result<u64> {
-        let Some(socket) = self.sockets.get(self.turn) else {
+        let Some(socket) = self.connected.get(self.turn) else {
             return Ok(0);
         };
         for (sequence, payload) in (self.sequence..).zip(&mut self.payloads) {
@@ -136,7 +139,7 @@ impl Sockets {
             "only {sent} packets of a batch were sent"
         );
         self.turn += 1;
-        if self.turn == self.sockets.len() {
+        if self.turn == self.connected.len() {
             self.turn = 0;
             self.sequence += BATCH;
         }
@@ -145,18 +148,16 @@ impl Sockets {
 }
 
 fn open(port: u16, destination: SocketAddrV4) -> Result<UdpSocket> {
-    use nix::sys::socket::{setsockopt, sockopt};
-    let socket = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Inet,
-        nix::sys::socket::SockType::Datagram,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
         None,
     )
     .context("cannot open a socket")?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true).context("SO_REUSEADDR")?;
-    let address = nix::sys::socket::SockaddrIn::from(SocketAddrV4::new(CLIENT_V4, port));
-    nix::sys::socket::bind(socket.as_raw_fd(), &address)
-        .with_context(|| format!("cannot bind to port {port}"))?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true).context("cannot share a port")?;
+    let address = SockaddrIn::from(SocketAddrV4::new(CLIENT_V4, port));
+    bind(socket.as_raw_fd(), &address).with_context(|| format!("cannot bind to port {port}"))?;
     let socket = UdpSocket::from(socket);
     socket
         .connect(destination)

@@ -1,7 +1,7 @@
 //! Client, node and pod, the object under test beside the reference programs, and switching between ways.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result};
 use aya::programs::links::Link as _;
@@ -64,7 +64,7 @@ impl Way {
         }
     }
 
-    /// Slot, service id and port of our ways.
+    /// Slot, which is also the service id, and mode of our ways.
     fn slot(self) -> Option<(u16, DeliveryMode)> {
         match self {
             Self::Redirect => Some((2, DeliveryMode::Redirect)),
@@ -164,12 +164,12 @@ impl Stage {
                     vlan_inner: VLAN_NONE,
                     ..Path::default()
                 };
-                for client in clients(way) {
+                for client in clients() {
                     real.flow(client.into(), slot, slot, path)?;
                 }
             }
             reference.minimal_backend(0, pod, macs, port.ifindex)?;
-            for client in clients(Way::Minimal) {
+            for client in clients() {
                 reference.minimal_flow(client, vip(Way::Minimal, *pod.ip()), 0)?;
             }
             Ok(())
@@ -287,7 +287,7 @@ impl Stage {
     pub(super) fn expect_in_order(&mut self) -> Result<()> {
         for way in Way::ALL {
             if let Some((slot, _)) = way.slot() {
-                for client in clients(way) {
+                for client in clients() {
                     self.real.expect_in_order(client.into(), slot)?;
                 }
             }
@@ -309,8 +309,8 @@ fn vip(way: Way, pod: Ipv4Addr) -> SocketAddrV4 {
     SocketAddrV4::new(address, PORT)
 }
 
-/// Every client of a way: those of the frames, then those of the sockets.
-fn clients(_way: Way) -> impl Iterator<Item = SocketAddrV4> {
+/// Every client: those of the frames, then those of the sockets.
+fn clients() -> impl Iterator<Item = SocketAddrV4> {
     (0..2 * FLOWS).map(|index| SocketAddrV4::new(CLIENT_V4, CLIENT_PORT + index))
 }
 
