@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
@@ -36,11 +36,19 @@ impl Effort {
     };
 }
 
-/// Keeps this thread on one CPU.
-pub(crate) fn pin(cpu: usize) -> Result<()> {
+/// Keeps this thread on one CPU: `cpu`, or the last that it may use, since the first has the interrupts. Says which.
+pub(crate) fn pin(cpu: Option<usize>) -> Result<usize> {
+    let us = Pid::from_raw(0);
+    let allowed = sched_getaffinity(us).context("cannot ask which CPUs we may use")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .context("there is no CPU that we may use")?;
+    let cpu = cpu.unwrap_or(last);
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("CPU {cpu}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on CPU {cpu}"))
+    sched_setaffinity(us, &set).with_context(|| format!("cannot run on CPU {cpu}"))?;
+    Ok(cpu)
 }
 
 /// CPU time of this thread.

@@ -45,9 +45,9 @@ struct Arguments {
     /// Only results whose name begins with this (and their baselines), such as prog/established or veth.
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
-    /// The CPU that everything runs on.
-    #[arg(long, default_value_t = 1)]
-    cpu: usize,
+    /// The CPU that everything runs on; the last one by default.
+    #[arg(long)]
+    cpu: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    clock::pin(arguments.cpu)?;
+    let cpu = clock::pin(arguments.cpu)?;
     let effort = if arguments.quick {
         clock::Effort::QUICK
     } else {
@@ -69,13 +69,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let only = arguments.only.as_str();
     let wanted = |group: &str| only.starts_with(group) || group.starts_with(only);
-    let mut report = report::Report::new(arguments.cpu);
+    let mut report = report::Report::new(cpu);
     if wanted("prog") {
         report.extend("ns per packet of a program", prog::measure(&effort, only)?);
     }
     if wanted("veth") {
         let title = "ns of CPU per packet, client to pod";
-        report.extend(title, veth::measure(&effort, only, arguments.cpu)?);
+        report.extend(title, veth::measure(&effort, only, cpu)?);
     }
     if wanted("scale") {
         let rows = scale::measure(&effort, only)?;
