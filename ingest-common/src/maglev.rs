@@ -4,6 +4,9 @@
 
 use crate::abi::MaglevTable;
 
+#[cfg(test)]
+mod tests;
+
 /// Positions of a table: a prime, so that every skip visits all of them.
 pub const TABLE_SIZE: u32 = 16_381;
 

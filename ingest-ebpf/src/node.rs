@@ -186,6 +186,11 @@ impl steer::Node for Kernel {
     }
 
     #[inline(always)]
+    fn place_in_doubt(&self, pool: u16, hash: u32) -> u16 {
+        ingest_doubtful(u32::from(pool), hash) as u16
+    }
+
+    #[inline(always)]
     fn check_extensions(&self, length: u16) -> u8 {
         ingest_extensions(u32::from(length)) as u8
     }
@@ -201,6 +206,13 @@ impl steer::Node for Kernel {
 #[inline(never)]
 extern "C" fn ingest_place(pool: u32, hash: u32) -> u32 {
     u32::from(steer::place(&Kernel, pool as u16, hash))
+}
+
+/// Placement among doubtful backends, likewise. Apart from the other: their stacks add to the caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_doubtful(pool: u32, hash: u32) -> u32 {
+    u32::from(steer::place_in_doubt(&Kernel, pool as u16, hash))
 }
 
 /// The extension walk as a global function, likewise.

@@ -7,6 +7,8 @@ mod checksum;
 mod datagram;
 mod ethernet;
 mod icmp;
+#[cfg(test)]
+mod tests;
 
 pub use checksum::*;
 pub use datagram::*;

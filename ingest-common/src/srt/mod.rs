@@ -7,6 +7,8 @@ mod filter;
 mod handshake;
 mod header;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use filter::*;
 pub use handshake::*;

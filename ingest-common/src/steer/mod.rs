@@ -19,7 +19,7 @@ pub use cut::{CallerShutdown, caller_shutdown, listener_shutdown};
 pub use egress::{Hook, Reply, Rewrite, egress};
 pub use fate::{accepts, fate};
 pub use ingress::{ingress, ingress_of};
-pub use place::place;
+pub use place::{place, place_in_doubt};
 pub use session::check_extensions;
 
 use crate::{
@@ -83,6 +83,10 @@ pub trait Node: Sized {
     /// a call to the same code as a function that the verifier checks once, not at every call.
     fn place(&self, pool: u16, hash: u32) -> u16 {
         place(self, pool, hash)
+    }
+    /// [`Self::place`] among backends that were seen dead or silent.
+    fn place_in_doubt(&self, pool: u16, hash: u32) -> u16 {
+        place_in_doubt(self, pool, hash)
     }
     /// Checks the extensions of the CONCLUSION of `length` bytes in `scratch`: 0, or the number of a
     /// [`DropReason`]. Overridden in the kernel like `place`.

@@ -6,33 +6,53 @@ use crate::maglev;
 /// How many positions of the table are tried.
 const PROBES: u32 = 16;
 
-/// The slot for a session whose key hashes to `hash`; [`maglev::EMPTY`] where no backend serves. Every node with the
-/// same table and the same knowledge of its backends finds the same.
-///
-/// When every probed backend that serves was seen dead or silent, the first of them is tried all the same: a
-/// restarted pod is found at once, and a dead one costs the caller nothing more than there being none.
+/// The slot for a session whose key hashes to `hash`; [`maglev::EMPTY`] where no probed backend accepts. Every node with
+/// the same table and the same knowledge of its backends finds the same.
 #[inline(always)]
 pub fn place<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
     let now = node.now();
     let config = node.config();
-    let mut second_best = maglev::EMPTY;
     let mut probe = 0;
     while probe < PROBES {
-        let slot = node
-            .table(pool, maglev::position(hash, probe))
-            .unwrap_or(maglev::EMPTY);
+        let slot = candidate(node, pool, hash, probe);
+        if slot == maglev::EMPTY {
+            break;
+        }
+        if let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot))
+            && fate::accepts(&backend, &health, &config, now)
+        {
+            return slot;
+        }
+        probe += 1;
+    }
+    maglev::EMPTY
+}
+
+/// Where every probed backend that serves was seen dead or silent lately, the one whose failure is longest ago: it is
+/// the likeliest to have been restarted, and a dead one costs the caller nothing more than there being none.
+/// [`maglev::EMPTY`] where none serves.
+#[inline(always)]
+pub fn place_in_doubt<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
+    let mut oldest = (maglev::EMPTY, u64::MAX);
+    let mut probe = 0;
+    while probe < PROBES {
+        let slot = candidate(node, pool, hash, probe);
         if slot == maglev::EMPTY {
             break;
         }
         if let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) {
-            if fate::accepts(&backend, &health, &config, now) {
-                return slot;
-            }
-            if second_best == maglev::EMPTY && fate::serves(&backend, &health) {
-                second_best = slot;
+            let failure = health.unreachable_ns.max(health.silent_ns);
+            if failure < oldest.1 && fate::serves(&backend, &health) {
+                oldest = (slot, failure);
             }
         }
         probe += 1;
     }
-    second_best
+    oldest.0
+}
+
+#[inline(always)]
+fn candidate<N: Node>(node: &N, pool: u16, hash: u32, probe: u32) -> u16 {
+    node.table(pool, maglev::position(hash, probe))
+        .unwrap_or(maglev::EMPTY)
 }

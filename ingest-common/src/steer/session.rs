@@ -312,7 +312,10 @@ impl<I: Fn() -> u32> Session<'_, I> {
     #[inline(always)]
     fn choose<N: Node>(&self, node: &N) -> Result<u16, DropReason> {
         let hash = maglev::hash_client(&self.key.address, self.key.port);
-        let slot = node.place(self.service.pool, hash);
+        let mut slot = node.place(self.service.pool, hash);
+        if slot == maglev::EMPTY {
+            slot = node.place_in_doubt(self.service.pool, hash);
+        }
         if slot == maglev::EMPTY {
             Err(DropReason::NoBackend)
         } else {
