@@ -57,12 +57,12 @@ fn target_directory() -> PathBuf {
 }
 
 /// A built file: what the environment variable says, else `default` in the target directory.
-fn built(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
+pub fn built(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
     let path =
         std::env::var_os(variable).map_or_else(|| target_directory().join(default), PathBuf::from);
     anyhow::ensure!(
         path.exists(),
-        "{} is not built: run it through `cargo xtask test` or `cargo xtask demo`, or set {variable}",
+        "{} is not built: run it through `cargo xtask` (test, demo, bench), or set {variable}",
         path.display()
     );
     Ok(path)

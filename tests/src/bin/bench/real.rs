@@ -19,16 +19,8 @@ use crate::frames;
 
 /// A built kernel object: where the environment says, else where `cargo xtask build-ebpf` leaves it.
 pub(crate) fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
-    let path = std::env::var_os(variable).map_or_else(
-        || ingest_tests::workspace().join("target/ebpf").join(name),
-        std::path::PathBuf::from,
-    );
-    std::fs::read(&path).with_context(|| {
-        format!(
-            "cannot read {}: run `cargo xtask build-ebpf`, or set {variable}",
-            path.display()
-        )
-    })
+    let path = ingest_tests::built(variable, &format!("ebpf/{name}"))?;
+    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The XDP program of this name, loaded.
