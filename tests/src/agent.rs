@@ -96,8 +96,15 @@ impl Agent {
 
     /// Starts it. Returns at once.
     pub fn run(&mut self) -> Result<()> {
+        self.run_with(&[])
+    }
+
+    /// Starts it with more arguments. Returns at once.
+    pub fn run_with(&mut self, arguments: &[&str]) -> Result<()> {
         anyhow::ensure!(self.process.is_none(), "the agent runs already");
-        self.process = Some(Process::spawn("ingest-agent", self.run_command())?);
+        let mut command = self.run_command();
+        command.args(arguments);
+        self.process = Some(Process::spawn("ingest-agent", command)?);
         Ok(())
     }
 

@@ -22,10 +22,18 @@ pub(super) fn preconditions() -> Result<(), Error> {
         source: errno.into(),
     })?;
     // A version string that aya cannot read is a newer kernel's: let the loading itself decide.
+    match KernelVersion::current() {
+        Ok(found) => new_enough(found, &running.release().to_string_lossy()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Refuses a kernel without tcx links.
+fn new_enough(found: KernelVersion, release: &str) -> Result<(), Error> {
     let (major, minor) = NEEDED_KERNEL;
-    if KernelVersion::current().is_ok_and(|found| found < KernelVersion::new(major, minor, 0)) {
+    if found < KernelVersion::new(major, minor, 0) {
         return Err(Error::KernelTooOld {
-            found: running.release().to_string_lossy().into_owned(),
+            found: release.to_owned(),
             needed: "6.6",
         });
     }
@@ -67,6 +75,17 @@ fn missing_capabilities(effective: u64) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_kernel_is_named_with_what_is_needed() {
+        let error = new_enough(KernelVersion::new(6, 5, 13), "6.5.13-generic").unwrap_err();
+        assert!(error.is_incompatible());
+        assert_eq!(
+            error.to_string(),
+            "kernel 6.5.13-generic is too old: tcx links need 6.6 or newer; boot a newer kernel on this node"
+        );
+        assert!(new_enough(KernelVersion::new(6, 6, 0), "6.6.0").is_ok());
+    }
 
     #[test]
     fn root_misses_nothing() {
