@@ -1,4 +1,4 @@
-//! The decisions, pure: [`ingress`] for packets from clients, [`shutdown`] for what tc at the uplink adds to a cut,
+//! The decisions, pure: [`ingress`] for packets from clients, [`caller_shutdown`] for what tc at the uplink adds to a cut,
 //! [`egress`] for packets from pods. Maps and clock come in through [`Node`], packets through
 //! [`crate::packet::Frame`].
 //!
