@@ -33,9 +33,10 @@ fn read(target: &str) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(corpus(target)).expect("the corpus is there");
     let corpus: BTreeMap<_, _> = files
         .map(|file| {
-            let path = file.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, fs::read(path).unwrap())
+            let path = file.expect("the folder can be read").path();
+            let name = path.file_name().unwrap_or_default();
+            let name = name.to_string_lossy().into_owned();
+            (name, fs::read(path).expect("an input can be read"))
         })
         .collect();
     assert!(corpus.len() >= 10, "{target}: {} inputs", corpus.len());

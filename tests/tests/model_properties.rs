@@ -27,6 +27,11 @@ fn condition() -> impl Strategy<Value = Condition> {
     )
 }
 
+#[expect(clippy::large_stack_arrays, reason = "moved to the heap at once")]
+fn table() -> Box<MaglevTable> {
+    Box::new(MaglevTable { slots: [0; 16_384] })
+}
+
 /// A pool of backends at slots from 0 on, in these conditions.
 fn pool(conditions: &[Condition]) -> World {
     let mut world = World::node(Family::V4, 3_600_000_000_000);
@@ -46,7 +51,7 @@ fn pool(conditions: &[Condition]) -> World {
         let identity = maglev::identity(&slot.to_be_bytes());
         members.push(Member { slot, identity });
     }
-    let mut table = Box::new(MaglevTable { slots: [0; 16_384] });
+    let mut table = table();
     let mut scratch = vec![Cursor::default(); members.len()];
     maglev::build(&mut members, &mut scratch, &mut table);
     world

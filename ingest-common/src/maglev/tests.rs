@@ -14,6 +14,7 @@ fn members(count: usize, seed: u64) -> Vec<Member> {
         .collect()
 }
 
+#[expect(clippy::large_stack_arrays, reason = "moved to the heap at once")]
 fn table(members: &[Member]) -> Vec<u16> {
     let mut members = members.to_vec();
     let mut scratch = vec![Cursor::default(); members.len()];
