@@ -1,6 +1,6 @@
 //! `Frame` over the packets of XDP and tc: direct access to the linear part, helpers for the rest.
 
-use core::{mem, ptr};
+use core::{ffi::c_void, mem, ptr};
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
@@ -45,24 +45,132 @@ fn opaque(mut value: u64) -> u64 {
     value
 }
 
-/// A frame at XDP.
-pub struct XdpFrame {
-    ctx: *mut xdp_md,
+/// What XDP and tc call differently.
+pub trait Hook {
+    /// The context type that the kernel passes.
+    type Context;
+
+    /// Addresses of the linear part.
+    fn linear(ctx: *mut Self::Context) -> (usize, usize);
+
+    /// Copies `length` bytes from `offset` of the packet. 0 where it did.
+    ///
+    /// # Safety
+    /// `into` must have room for `length` bytes.
+    unsafe fn load(ctx: *mut Self::Context, offset: u32, into: *mut c_void, length: u32) -> i64;
+
+    /// Bytes of the whole packet.
+    fn length(ctx: *mut Self::Context) -> usize;
+
+    /// Cuts the packet to `length` bytes. 0 where it did; packet addresses are stale then.
+    fn truncate(ctx: *mut Self::Context, length: usize) -> i64;
+}
+
+/// XDP.
+pub struct Xdp;
+
+/// tc.
+pub struct Skb;
+
+impl Hook for Xdp {
+    type Context = xdp_md;
+
+    #[inline(always)]
+    fn linear(ctx: *mut xdp_md) -> (usize, usize) {
+        // SAFETY: the kernel passes a valid context; its fields are read through the verifier's rewriting.
+        unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(ctx: *mut xdp_md, offset: u32, into: *mut c_void, length: u32) -> i64 {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_xdp_load_bytes(ctx, offset, into, length) }
+    }
+
+    #[inline(always)]
+    fn length(ctx: *mut xdp_md) -> usize {
+        // SAFETY: the helper only reads the context.
+        unsafe { bpf_xdp_get_buff_len(ctx) as usize }
+    }
+
+    #[inline(always)]
+    fn truncate(ctx: *mut xdp_md, length: usize) -> i64 {
+        let delta = length as i32 - Self::length(ctx) as i32;
+        // SAFETY: the helper checks the new length.
+        unsafe { bpf_xdp_adjust_tail(ctx, delta) }
+    }
+}
+
+impl Hook for Skb {
+    type Context = __sk_buff;
+
+    #[inline(always)]
+    fn linear(ctx: *mut __sk_buff) -> (usize, usize) {
+        // SAFETY: the kernel passes a valid context; its fields are read through the verifier's rewriting.
+        unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(ctx: *mut __sk_buff, offset: u32, into: *mut c_void, length: u32) -> i64 {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_skb_load_bytes(ctx.cast(), offset, into, length) }
+    }
+
+    #[inline(always)]
+    fn length(ctx: *mut __sk_buff) -> usize {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { (*ctx).len as usize }
+    }
+
+    /// tc never shortens packets: XDP has done so.
+    #[inline(always)]
+    fn truncate(_ctx: *mut __sk_buff, _length: usize) -> i64 {
+        -1
+    }
+}
+
+/// A frame at a hook.
+pub struct HookFrame<H: Hook> {
+    ctx: *mut H::Context,
     data: usize,
     end: usize,
 }
 
-impl XdpFrame {
+/// A frame at XDP.
+pub type XdpFrame = HookFrame<Xdp>;
+
+/// A frame at tc.
+pub type SkbFrame = HookFrame<Skb>;
+
+/// Headers of an IPv6 packet with an SRT handshake.
+const LINEAR: usize = 14 + 40 + 8 + 64;
+
+impl SkbFrame {
+    /// The frame of `ctx`, its headers pulled into the linear part.
+    #[inline(always)]
+    pub fn pulled(ctx: *mut __sk_buff) -> Self {
+        let frame = Self::new(ctx);
+        if frame.data + LINEAR <= frame.end {
+            return frame;
+        }
+        let length = Skb::length(ctx).min(LINEAR) as u32;
+        // SAFETY: the helper only rearranges the packet; addresses are read anew below. Failure leaves the packet as
+        // it was, and reads beyond its linear part fail as truncated.
+        unsafe { bpf_skb_pull_data(ctx, length) };
+        Self::new(ctx)
+    }
+}
+
+impl<H: Hook> HookFrame<H> {
     /// The frame of `ctx`.
     #[inline(always)]
-    pub fn new(ctx: *mut xdp_md) -> Self {
-        // SAFETY: the kernel passes a valid context; its fields are read through the verifier's rewriting.
-        let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    pub fn new(ctx: *mut H::Context) -> Self {
+        let (data, end) = H::linear(ctx);
         Self { ctx, data, end }
     }
 }
 
-impl Frame for XdpFrame {
+impl<H: Hook> Frame for HookFrame<H> {
     #[inline(always)]
     fn words<const N: usize>(&self, offset: usize) -> Result<[u32; N], Truncated> {
         read(self.data + offset, self.end)
@@ -94,10 +202,9 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn word_at(&self, offset: usize) -> Result<u32, Truncated> {
         let mut word = 0_u32;
-        // SAFETY: `word` has the 4 bytes asked for; the helper checks the offset.
-        let result = unsafe {
-            bpf_xdp_load_bytes(self.ctx, offset as u32, ptr::from_mut(&mut word).cast(), 4)
-        };
+        // SAFETY: `word` has the 4 bytes asked for.
+        let result =
+            unsafe { H::load(self.ctx, offset as u32, ptr::from_mut(&mut word).cast(), 4) };
         if result == 0 {
             Ok(word)
         } else {
@@ -119,9 +226,9 @@ impl Frame for XdpFrame {
         if length > COPY_MAX as u64 {
             return Err(Truncated);
         }
-        // SAFETY: `into` has COPY_MAX bytes, at least `length`; the helper checks the offset.
+        // SAFETY: `into` has COPY_MAX bytes, at least `length`.
         let result = unsafe {
-            bpf_xdp_load_bytes(
+            H::load(
                 self.ctx,
                 offset as u32,
                 into.as_mut_ptr().cast(),
@@ -133,141 +240,16 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn holds(&self, length: usize) -> bool {
-        // Beyond the linear part only with jumbo frames in fragments.
-        // SAFETY: the helper only reads the context.
-        self.data + length <= self.end || unsafe { bpf_xdp_get_buff_len(self.ctx) } >= length as u64
+        // Beyond the linear part only where a packet has fragments.
+        self.data + length <= self.end || H::length(self.ctx) >= length
     }
 
     #[inline(always)]
     fn truncate(&mut self, length: usize) -> Result<(), Truncated> {
-        // SAFETY: the helper only reads the context.
-        let now = unsafe { bpf_xdp_get_buff_len(self.ctx) } as i32;
-        // SAFETY: the helper checks the new length; packet addresses are read anew below.
-        if unsafe { bpf_xdp_adjust_tail(self.ctx, length as i32 - now) } != 0 {
+        if H::truncate(self.ctx, length) != 0 {
             return Err(Truncated);
         }
         *self = Self::new(self.ctx);
         Ok(())
-    }
-}
-
-/// A frame at tc.
-pub struct SkbFrame {
-    ctx: *mut __sk_buff,
-    data: usize,
-    end: usize,
-}
-
-/// Headers of an IPv6 packet with an SRT handshake.
-const LINEAR: u32 = 14 + 40 + 8 + 64;
-
-impl SkbFrame {
-    /// The frame of `ctx`, its headers pulled into the linear part.
-    #[inline(always)]
-    pub fn new(ctx: *mut __sk_buff) -> Self {
-        let frame = Self::fetch(ctx);
-        if frame.data + LINEAR as usize <= frame.end {
-            return frame;
-        }
-        // SAFETY: the kernel passes a valid context.
-        let length = unsafe { (*ctx).len };
-        // SAFETY: the helper only rearranges the packet; addresses are read anew below. Failure leaves the packet as
-        // it was, and reads beyond its linear part fail as truncated.
-        unsafe { bpf_skb_pull_data(ctx, if length < LINEAR { length } else { LINEAR }) };
-        Self::fetch(ctx)
-    }
-
-    #[inline(always)]
-    fn fetch(ctx: *mut __sk_buff) -> Self {
-        // SAFETY: the kernel passes a valid context; its fields are read through the verifier's rewriting.
-        let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
-        Self { ctx, data, end }
-    }
-}
-
-impl Frame for SkbFrame {
-    #[inline(always)]
-    fn words<const N: usize>(&self, offset: usize) -> Result<[u32; N], Truncated> {
-        read(self.data + offset, self.end)
-    }
-
-    #[inline(always)]
-    fn halves<const N: usize>(&self, offset: usize) -> Result<[u16; N], Truncated> {
-        read(self.data + offset, self.end)
-    }
-
-    #[inline(always)]
-    fn set_words<const N: usize>(
-        &mut self,
-        offset: usize,
-        value: [u32; N],
-    ) -> Result<(), Truncated> {
-        write(self.data + offset, self.end, value)
-    }
-
-    #[inline(always)]
-    fn set_halves<const N: usize>(
-        &mut self,
-        offset: usize,
-        value: [u16; N],
-    ) -> Result<(), Truncated> {
-        write(self.data + offset, self.end, value)
-    }
-
-    #[inline(always)]
-    fn word_at(&self, offset: usize) -> Result<u32, Truncated> {
-        let mut word = 0_u32;
-        // SAFETY: `word` has the 4 bytes asked for; the helper checks the offset.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                self.ctx.cast(),
-                offset as u32,
-                ptr::from_mut(&mut word).cast(),
-                4,
-            )
-        };
-        if result == 0 {
-            Ok(word)
-        } else {
-            Err(Truncated)
-        }
-    }
-
-    #[inline(always)]
-    fn copy(
-        &self,
-        offset: usize,
-        length: usize,
-        into: &mut [u8; COPY_MAX],
-    ) -> Result<(), Truncated> {
-        let length = opaque(length as u64);
-        if length < 16 {
-            return Err(Truncated);
-        }
-        if length > COPY_MAX as u64 {
-            return Err(Truncated);
-        }
-        // SAFETY: `into` has COPY_MAX bytes, at least `length`; the helper checks the offset.
-        let result = unsafe {
-            bpf_skb_load_bytes(
-                self.ctx.cast(),
-                offset as u32,
-                into.as_mut_ptr().cast(),
-                length as u32,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(Truncated) }
-    }
-
-    #[inline(always)]
-    fn holds(&self, length: usize) -> bool {
-        // SAFETY: the kernel passes a valid context.
-        unsafe { (*self.ctx).len as usize >= length }
-    }
-
-    /// tc never shortens packets: XDP has done so.
-    #[inline(always)]
-    fn truncate(&mut self, _length: usize) -> Result<(), Truncated> {
-        Err(Truncated)
     }
 }

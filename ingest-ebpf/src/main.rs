@@ -80,7 +80,7 @@ pub fn xdp_probe(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn reply(ctx: &TcContext, hook: Hook) -> i32 {
-    let frame = SkbFrame::new(ctx.skb.skb);
+    let frame = SkbFrame::pulled(ctx.skb.skb);
     match steer::egress(&frame, &Kernel, hook) {
         Reply::Pass => TC_ACT_OK,
         Reply::Drop(reason) => {

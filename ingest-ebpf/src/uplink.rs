@@ -188,14 +188,14 @@ pub fn hand_over(ctx: &TcContext) -> i32 {
         return match handover.kind {
             // SAFETY: the helper takes plain values.
             HANDOVER_PEER => unsafe { bpf_redirect_peer(handover.ifindex, 0) as i32 },
-            HANDOVER_CUT => cut(ctx, &mut SkbFrame::new(skb)).unwrap_or(TC_ACT_SHOT),
+            HANDOVER_CUT => cut(ctx, &mut SkbFrame::pulled(skb)).unwrap_or(TC_ACT_SHOT),
             _ => TC_ACT_OK,
         };
     }
     if NO_METADATA.get(0).is_none_or(|missing| *missing == 0) {
         return TC_ACT_OK;
     }
-    let mut frame = SkbFrame::new(skb);
+    let mut frame = SkbFrame::pulled(skb);
     cut(ctx, &mut frame)
         .or_else(|| by_address(&frame))
         .unwrap_or(TC_ACT_OK)
@@ -251,7 +251,7 @@ fn send_shutdowns(ctx: &TcContext, shutdown: &CallerShutdown) -> Result<i32, Tru
         return Ok(TC_ACT_SHOT);
     };
     skb::pop_tags(skb, &shutdown.path)?;
-    steer::listener_shutdown(&mut SkbFrame::new(skb), listener)?;
+    steer::listener_shutdown(&mut SkbFrame::pulled(skb), listener)?;
     if listener.mode == DeliveryMode::Stack {
         return Ok(TC_ACT_OK);
     }
