@@ -105,24 +105,23 @@ fn handshakes() -> BTreeMap<String, Vec<u8>> {
     .collect()
 }
 
-/// Run by hand after the table has changed.
-#[test]
-#[ignore = "writes the corpora: cargo test -p ingest-tests --test model_fuzz -- --ignored"]
-fn write_corpora() {
-    for (target, inputs) in [
-        ("frame_steer", FRAMES.clone()),
-        ("srt_handshake", handshakes()),
-    ] {
-        let folder = corpus(target);
-        fs::create_dir_all(&folder).unwrap();
-        for (name, bytes) in inputs {
-            fs::write(folder.join(name), bytes).unwrap();
-        }
+/// The corpora are written anew where this is set: by hand, after the table has changed.
+const WRITE: &str = "INGEST_WRITE_CORPORA";
+
+fn write(target: &str, inputs: &BTreeMap<String, Vec<u8>>) {
+    let folder = corpus(target);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    for (name, bytes) in inputs {
+        fs::write(folder.join(name), bytes).expect("an input can be written");
     }
 }
 
 #[test]
 fn the_corpora_hold() {
+    if std::env::var_os(WRITE).is_some() {
+        write("frame_steer", &FRAMES);
+        write("srt_handshake", &handshakes());
+    }
     for input in read("frame_steer").values() {
         fuzz::frame_steer(input);
     }

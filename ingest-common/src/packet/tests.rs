@@ -74,13 +74,13 @@ fn parse_all(bytes: &mut [u8]) {
     let Ok(link) = Link::read(&frame) else {
         return;
     };
-    let _ = link.path(&frame, 1);
+    let _path = link.path(&frame, 1);
     for family in [IPV4, IPV6] {
         if let Ok(Ip::Packet(packet)) = Packet::read(&frame, &link, family) {
             if let Ok(Some(datagram)) = Datagram::read(&frame, &packet) {
-                let _ = datagram.is_partial(&packet);
+                let _partial = datagram.is_partial(&packet);
             }
-            let _ = Icmp::read(&frame, &packet);
+            let _icmp = Icmp::read(&frame, &packet);
         }
     }
 }

@@ -45,7 +45,9 @@ fn a_header_is_read_as_the_draft_says() {
 
 fn lost(words: &[u32]) -> u32 {
     let mut list = LossList::default();
-    words.iter().for_each(|word| list.push(*word));
+    for word in words {
+        list.push(*word);
+    }
     list.lost
 }
 
@@ -102,7 +104,7 @@ proptest! {
         let frame = FrameBuf(bytes.as_mut_slice());
         for length in [honest, length] {
             // Of a wrong length only that it does not panic.
-            let _ = check(&frame, &Header::new(words), 0, length);
+            let _verdict = check(&frame, &Header::new(words), 0, length);
         }
     }
 
@@ -123,7 +125,7 @@ proptest! {
             at += 4 + 4 * usize::from(words);
         }
         for length in [length & !3, at.min(COPY_MAX) as u16] {
-            let _ = check_extensions(&bytes, length);
+            let _verdict = check_extensions(&bytes, length);
         }
     }
 }
