@@ -85,6 +85,32 @@ fn parse_all(bytes: &mut [u8]) {
     }
 }
 
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
+    let address = |last| mapped(false, [last; 16]);
+    // Of all payloads of two bytes, one makes the new sum zero, which on the wire would mean "none".
+    let payload = (0..=u16::MAX)
+        .map(u16::to_be_bytes)
+        .find(|payload| {
+            frame(false, [address(1), address(3)], [7, 9], payload)[40..42] == [0xff; 2]
+        })
+        .unwrap();
+    let mut bytes = frame(false, [address(1), address(2)], [7, 8], &payload);
+    let mut buffer = FrameBuf(bytes.as_mut_slice());
+    let link = Link::read(&buffer).unwrap();
+    let Ok(Ip::Packet(packet)) = Packet::read(&buffer, &link, IPV4) else {
+        panic!("no packet");
+    };
+    let datagram = Datagram::read(&buffer, &packet).unwrap().unwrap();
+    datagram
+        .set_end(&mut buffer, &packet, End::Destination, &address(3), 9)
+        .unwrap();
+    assert_eq!(
+        bytes,
+        frame(false, [address(1), address(3)], [7, 9], &payload)
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
