@@ -301,8 +301,9 @@ impl FromPod<'_> {
     ) -> Option<N::Ref<'a, Flow>> {
         let incarnation = node.backend(self.slot)?.incarnation;
         let deaths = node.health(self.slot)?.deaths;
+        // Only the fields below, are ever written here: the rest stays zero.
+        // (Clearing all of it is a call in the kernel, whose stack has no room for one more.)
         let mut flow = node.new_flow()?;
-        *flow = Flow::default();
         flow.accepted_ns = self.now;
         flow.incarnation = incarnation;
         flow.deaths = deaths;
@@ -313,6 +314,7 @@ impl FromPod<'_> {
         flow.path = known.path;
         flow.flow_window = known.flow_window;
         flow.up.seen_ns = self.now;
+        flow.up.next_sequence = 0;
         Some(flow)
     }
 

@@ -77,7 +77,8 @@ pub trait Node: Sized {
     fn probe_answered(&self, slot: u16, sequence: u32);
     /// Scratch space for a handshake, one per CPU.
     fn scratch(&self) -> Option<Self::Ref<'_, [u8; COPY_MAX]>>;
-    /// Space for one new flow, one per CPU: the kernel's stack is too small for it. Zeroed by the caller.
+    /// Space to build a new flow in, one per CPU: the kernel's stack is too small for it. Zero at first, and nothing else
+    /// writes it.
     fn new_flow(&self) -> Option<Self::Ref<'_, Flow>>;
     /// The slot for a new session whose key hashes to `hash`, or [`crate::maglev::EMPTY`]. The kernel overrides it by
     /// a call to the same code as a function that the verifier checks once, not at every call.
