@@ -47,7 +47,7 @@ const OUT_OF_WINDOW_MAX: u32 = 16;
 #[inline(always)]
 pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason> {
     let sequence = header.sequence();
-    let ahead = srt::ahead(sequence, flow.up.next_sequence);
+    let mut ahead = srt::ahead(sequence, flow.up.next_sequence);
     let up = &mut flow.up;
     if ahead == 0 && !header.is_retransmitted() {
         up.data_packets += 1;
@@ -61,7 +61,9 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
         if up.out_of_window <= OUT_OF_WINDOW_MAX {
             return Err(DropReason::SrtSequence);
         }
-        up.next_sequence = srt::next(sequence);
+        // What was skipped is the sender's secret: no gap is counted.
+        up.next_sequence = sequence;
+        ahead = 0;
     }
     up.out_of_window = 0;
     up.data_packets += 1;
@@ -69,7 +71,7 @@ pub(super) fn data(flow: &mut Flow, header: &Header) -> Result<Data, DropReason>
     if header.is_retransmitted() {
         up.retransmitted += 1;
         data.retransmitted = true;
-    } else if ahead > 0 {
+    } else if ahead >= 0 {
         data.gaps = ahead.cast_unsigned();
         up.gaps += u64::from(data.gaps);
         up.next_sequence = srt::next(sequence);

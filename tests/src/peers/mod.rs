@@ -78,7 +78,8 @@ mod tests {
         let target = Target::new("2001:db8::10".parse().unwrap(), "#!::r=live/cam1,m=publish");
         let uri = target.uri(1000);
         assert!(uri.starts_with("srt://[2001:db8::10]:9000?"), "{uri}");
-        assert!(uri.contains("latency=120000"), "{uri}");
+        let latency = format!("latency={}", LATENCY_MS * 1000);
+        assert!(uri.contains(&latency), "{uri}");
         assert!(
             uri.ends_with("streamid=%23%21%3A%3Ar%3Dlive/cam1%2Cm%3Dpublish"),
             "{uri}"
