@@ -214,11 +214,13 @@ impl Agent {
         }
     }
 
-    /// Waits until the delivery mode of every backend is `mode`: a mode is proven before it is used.
+    /// Waits until the delivery mode of every backend is `mode`, and each pod has answered a probe (`stack` needs none).
     pub fn wait_mode(&self, mode: &str) -> Result<()> {
         self.wait_json(&["backends"], Duration::from_secs(5), |backends| {
             let rows = backends.as_array()?;
-            (!rows.is_empty() && rows.iter().all(|row| row["mode"] == mode)).then_some(())
+            let proven = |row: &Value| mode == "stack" || row["probed_ms"].is_number();
+            let all = rows.iter().all(|row| row["mode"] == mode && proven(row));
+            (all && !rows.is_empty()).then_some(())
         })
     }
 

@@ -266,10 +266,10 @@ struct SlotProber<'a> {
 impl Prober for SlotProber<'_> {
     type Ticket = ProbeTicket;
 
-    fn send(&mut self, address: IpAddr) -> Option<ProbeTicket> {
+    fn send(&mut self, address: IpAddr, mode: DeliveryMode) -> Option<ProbeTicket> {
         let slot = *self.slots.get(&address)?;
         self.dataplane
-            .send_probe(slot, DeliveryMode::Redirect)
+            .send_probe(slot, mode)
             .inspect_err(|error| debug!(%address, %error, "no probe"))
             .ok()
     }

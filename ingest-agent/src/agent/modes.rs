@@ -1,7 +1,8 @@
-//! Which delivery mode each backend gets, and the proof of `redirect`.
+//! Which delivery mode each backend gets, and its proof.
 //!
 //! A frame redirected into a pod whose side of the veth polls nothing is lost without a trace, so `redirect` is used
-//! only while the pod's kernel answers probes that take the same way. Pure but for [`Prober`].
+//! only while the pod's kernel answers probes that take the same way. `peer` works on every veth and is used at once;
+//! it is probed too, so that a pod that does not answer is told of. Pure but for [`Prober`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,12 +28,12 @@ const RENEW: Duration = Duration::from_secs(30);
 /// Probes sent in one step: a thousand backends are no burst.
 const BURST: usize = 32;
 
-/// Sends probes by `redirect`.
+/// Sends probes.
 pub(super) trait Prober {
     /// A probe under way.
     type Ticket;
-    /// Sends one; `None` where that is not possible now.
-    fn send(&mut self, address: IpAddr) -> Option<Self::Ticket>;
+    /// Sends one by `mode`; `None` where that is not possible now.
+    fn send(&mut self, address: IpAddr, mode: DeliveryMode) -> Option<Self::Ticket>;
     /// Whether the answer has come.
     fn is_answered(&self, ticket: &Self::Ticket) -> bool;
 }
@@ -42,7 +43,7 @@ pub(super) trait Prober {
 pub(super) struct Modes<T = crate::dataplane::ProbeTicket> {
     delivery: Delivery,
     veth_uplink: bool,
-    /// By address, for pods that could be reached by `redirect`.
+    /// By address, for pods behind a veth.
     proofs: BTreeMap<IpAddr, Proof<T>>,
     /// Redirect entries of an earlier agent, taken for proven until a probe says otherwise.
     adopted: HashMap<IpAddr, u32>,
@@ -52,6 +53,8 @@ pub(super) struct Modes<T = crate::dataplane::ProbeTicket> {
 struct Proof<T> {
     /// Another interface or MAC needs another proof.
     port: PodPort,
+    /// What is proved: `redirect` where it is wanted and possible, else `peer`.
+    by: DeliveryMode,
     proven: Option<bool>,
     /// The probe under way, and how many went unanswered before it.
     asked: Option<T>,
@@ -91,21 +94,35 @@ impl<T> Modes<T> {
 
     /// The pod ports with the modes to use.
     pub(super) fn choose(&mut self, found: &HashMap<IpAddr, PodPort>) -> HashMap<IpAddr, PodPort> {
-        let candidates = |port: &PodPort| {
-            port.mode == DeliveryMode::Peer && port.ifindex != 0 && port.pod_mac != [0; 6]
-        };
-        let wants_redirect = self.wants_redirect();
+        let redirectable = |port: &PodPort| self.wants_redirect() && port.pod_mac != [0; 6];
+        let by: HashMap<IpAddr, DeliveryMode> = found
+            .iter()
+            .filter(|(_, port)| {
+                port.mode == DeliveryMode::Peer
+                    && port.ifindex != 0
+                    && self.delivery != Delivery::Stack
+            })
+            .map(|(address, port)| {
+                let by = if redirectable(port) {
+                    DeliveryMode::Redirect
+                } else {
+                    DeliveryMode::Peer
+                };
+                (*address, by)
+            })
+            .collect();
         self.proofs.retain(|address, proof| {
-            wants_redirect && found.get(address).is_some_and(|p| *p == proof.port)
+            by.get(address) == Some(&proof.by)
+                && found.get(address).is_some_and(|p| *p == proof.port)
         });
         found
             .iter()
             .map(|(address, port)| {
-                let mode = match (self.delivery, port.mode) {
-                    (_, DeliveryMode::None) => DeliveryMode::None,
-                    (Delivery::Stack, _) => DeliveryMode::Stack,
-                    _ if wants_redirect && candidates(port) => self.proof(*address, *port),
-                    (_, mode) => mode,
+                let mode = match (self.delivery, port.mode, by.get(address)) {
+                    (_, DeliveryMode::None, _) => DeliveryMode::None,
+                    (Delivery::Stack, ..) => DeliveryMode::Stack,
+                    (.., Some(by)) => self.proof(*address, *port, *by),
+                    (_, mode, None) => mode,
                 };
                 let ifindex = if mode == DeliveryMode::Stack {
                     0
@@ -124,17 +141,18 @@ impl<T> Modes<T> {
             .collect()
     }
 
-    fn proof(&mut self, address: IpAddr, port: PodPort) -> DeliveryMode {
+    fn proof(&mut self, address: IpAddr, port: PodPort, by: DeliveryMode) -> DeliveryMode {
         let adopted = self.adopted.remove(&address) == Some(port.ifindex);
         let proof = self.proofs.entry(address).or_insert_with(|| Proof {
             port,
-            proven: adopted.then_some(true),
+            by,
+            proven: (adopted && by == DeliveryMode::Redirect).then_some(true),
             asked: None,
             unanswered: 0,
             due: Instant::now(),
         });
         if proof.proven == Some(true) {
-            DeliveryMode::Redirect
+            by
         } else {
             DeliveryMode::Peer
         }
@@ -160,8 +178,13 @@ impl<T> Modes<T> {
                 None => None,
             };
             if let Some(proven) = verdict {
-                tell(*address, self.delivery, proof.proven, proven);
-                changed |= proof.proven.unwrap_or(false) != proven;
+                match proof.by {
+                    DeliveryMode::Redirect => {
+                        tell_redirect(*address, self.delivery, proof.proven, proven);
+                        changed |= proof.proven.unwrap_or(false) != proven;
+                    }
+                    _ => tell_peer(*address, proof.proven, proven),
+                }
                 proof.proven = Some(proven);
                 proof.unanswered = 0;
                 proof.due = now + RENEW;
@@ -169,7 +192,7 @@ impl<T> Modes<T> {
                 proof.due = now + ANSWER;
             } else {
                 sent += 1;
-                proof.asked = prober.send(*address);
+                proof.asked = prober.send(*address, proof.by);
                 proof.due = now + if proof.asked.is_some() { ANSWER } else { RENEW };
             }
         }
@@ -180,14 +203,15 @@ impl<T> Modes<T> {
     pub(super) fn unproven(&self) -> usize {
         self.proofs
             .values()
-            .filter(|proof| proof.proven != Some(true))
+            .filter(|proof| proof.by == DeliveryMode::Redirect && proof.proven != Some(true))
             .count()
     }
 
     /// Why the backend has this mode.
     pub(super) fn reason(&self, address: IpAddr, mode: DeliveryMode) -> &'static str {
-        let proven = self.proofs.get(&address).map(|proof| proof.proven);
-        match (mode, self.delivery, proven) {
+        let proof = self.proofs.get(&address);
+        let redirect = proof.filter(|proof| proof.by == DeliveryMode::Redirect);
+        match (mode, self.delivery, redirect.map(|proof| proof.proven)) {
             (DeliveryMode::None, ..) => "no route leads to its address on this node",
             (DeliveryMode::Stack, Delivery::Stack, _) => "--delivery stack",
             (DeliveryMode::Stack, ..) => "its address leads to no veth of this node",
@@ -203,7 +227,19 @@ impl<T> Modes<T> {
     }
 }
 
-fn tell(address: IpAddr, delivery: Delivery, before: Option<bool>, proven: bool) {
+fn tell_peer(address: IpAddr, before: Option<bool>, proven: bool) {
+    match (before, proven) {
+        (Some(true), true) | (Some(false), false) => {
+            debug!(%address, proven, "peer probed again");
+        }
+        (_, true) => info!(%address, "peer is proven"),
+        (_, false) => {
+            warn!(%address, "peer goes unanswered and is used all the same: does the pod drop echo requests?");
+        }
+    }
+}
+
+fn tell_redirect(address: IpAddr, delivery: Delivery, before: Option<bool>, proven: bool) {
     match (before, proven, delivery) {
         (Some(true), true, _) | (Some(false), false, _) => {
             debug!(%address, proven, "redirect probed again");
@@ -247,12 +283,14 @@ mod tests {
     struct Pods {
         answering: BTreeSet<IpAddr>,
         sent: usize,
+        by: Option<DeliveryMode>,
     }
 
     impl Prober for Pods {
         type Ticket = IpAddr;
-        fn send(&mut self, address: IpAddr) -> Option<IpAddr> {
+        fn send(&mut self, address: IpAddr, mode: DeliveryMode) -> Option<IpAddr> {
             self.sent += 1;
+            self.by = Some(mode);
             Some(address)
         }
         fn is_answered(&self, ticket: &IpAddr) -> bool {
@@ -283,7 +321,7 @@ mod tests {
         assert_eq!(modes_of(&mut modes, &found), [DeliveryMode::Peer; 2]);
         let mut pods = Pods {
             answering: BTreeSet::from([pod(1)]),
-            sent: 0,
+            ..Pods::default()
         };
         let start = Instant::now();
         assert!(run(&mut modes, &mut pods, start));
@@ -315,7 +353,7 @@ mod tests {
         modes.choose(&found);
         let mut pods = Pods {
             answering: BTreeSet::from([pod(1)]),
-            sent: 0,
+            ..Pods::default()
         };
         run(&mut modes, &mut pods, Instant::now());
         assert_eq!(modes_of(&mut modes, &found), [DeliveryMode::Redirect]);
@@ -324,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_that_were_chosen_need_no_proof() {
+    fn modes_that_were_chosen_wait_for_no_proof() {
         let found = HashMap::from([
             (pod(1), veth(7)),
             (
@@ -352,11 +390,15 @@ mod tests {
             let mut modes = Modes::<IpAddr>::new(delivery, veth_uplink);
             let expected = [first, DeliveryMode::Stack, DeliveryMode::None];
             assert_eq!(modes_of(&mut modes, &found), expected);
-            assert_eq!(
-                modes.next_wake(),
-                None,
-                "nothing to probe, nothing to wake for"
+            let mut pods = Pods::default();
+            assert!(
+                !run(&mut modes, &mut pods, Instant::now()),
+                "no mode depends on it"
             );
+            assert_eq!(modes_of(&mut modes, &found), expected);
+            let probed = (first == DeliveryMode::Peer).then_some(DeliveryMode::Peer);
+            assert_eq!(pods.by, probed, "peer is probed by peer, stack not at all");
+            assert_eq!(modes.unproven(), 0);
         }
         let mut modes = Modes::<IpAddr>::new(Delivery::Stack, false);
         assert_eq!(modes.choose(&found)[&pod(1)].ifindex, 0);

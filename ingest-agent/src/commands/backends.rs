@@ -32,6 +32,8 @@ pub struct BackendRow {
     pub mode: &'static str,
     /// Why this mode.
     pub mode_reason: &'static str,
+    /// Milliseconds since the pod last answered a probe by its mode; absent: never, or it is not probed (`stack`).
+    pub probed_ms: Option<u64>,
     /// Interface index of its pod port; 0: none.
     pub ifindex: u32,
     /// Established flows.
@@ -81,7 +83,10 @@ pub(super) fn rows(
                 health,
                 name,
                 traffic,
+                probe,
             } = view;
+            let ms_since =
+                |at_ns: u64| (at_ns != 0).then(|| now_ns.saturating_sub(at_ns) / 1_000_000);
             let deadlines = [backend.drain_deadline_ns, health.drain_deadline_ns];
             let deadline = deadlines.into_iter().filter(|d| *d != 0).min();
             BackendRow {
@@ -93,6 +98,7 @@ pub(super) fn rows(
                 up: is_up(view, config, now_ns),
                 mode: DeliveryMode::from_u8(backend.mode).as_str(),
                 mode_reason: mode_reason(backend, node),
+                probed_ms: ms_since(probe.answered_ns),
                 ifindex: backend.ifindex,
                 flows: flows
                     .iter()
@@ -103,8 +109,7 @@ pub(super) fn rows(
                 deaths: health.deaths,
                 up_bytes: traffic.up_bytes,
                 down_bytes: traffic.down_bytes,
-                heard_ms: (health.heard_ns != 0)
-                    .then(|| now_ns.saturating_sub(health.heard_ns) / 1_000_000),
+                heard_ms: ms_since(health.heard_ns),
                 drain_ends_ms: deadline.map(|d| d.saturating_sub(now_ns) / 1_000_000),
             }
         })
@@ -172,6 +177,7 @@ fn table(rows: &[BackendRow]) -> String {
             ">UP",
             ">DOWN",
             ">HEARD",
+            ">PROBED",
             "WHY THIS MODE",
         ],
         rows.iter().map(|r| {
@@ -187,6 +193,8 @@ fn table(rows: &[BackendRow]) -> String {
                 bytes(r.up_bytes),
                 bytes(r.down_bytes),
                 r.heard_ms
+                    .map_or_else(dash, |ms| age(Duration::from_millis(ms))),
+                r.probed_ms
                     .map_or_else(dash, |ms| age(Duration::from_millis(ms))),
                 r.mode_reason.to_owned(),
             ]
@@ -229,6 +237,7 @@ mod tests {
             health,
             name: "live/pod-a".into(),
             traffic: abi::Traffic::default(),
+            probe: abi::Probe::default(),
         }
     }
 

@@ -126,6 +126,7 @@ mod tests {
             health: abi::Health::default(),
             name: "live/a".into(),
             traffic: abi::Traffic::default(),
+            probe: abi::Probe::default(),
         }
     }
 

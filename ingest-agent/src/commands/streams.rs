@@ -286,6 +286,7 @@ mod tests {
             health: abi::Health::default(),
             name: "live/pod-a".into(),
             traffic: abi::Traffic::default(),
+            probe: abi::Probe::default(),
         };
         ([service], [backend])
     }

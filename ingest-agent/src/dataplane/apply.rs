@@ -70,6 +70,7 @@ impl Dataplane {
         }
         if fresh {
             self.maps.health.set(index, &abi::Health::default())?;
+            self.maps.probes.set(index, &abi::Probe::default())?;
             self.maps
                 .backend_stats
                 .fill(index, abi::Traffic::default())?;

@@ -45,6 +45,8 @@ pub struct BackendView {
     pub name: String,
     /// Its counters, summed over CPUs.
     pub traffic: abi::Traffic,
+    /// Its last answer to a probe.
+    pub probe: abi::Probe,
 }
 
 /// A pinned link.
@@ -133,6 +135,7 @@ impl Reader {
                     health: self.maps.health.get(slot)?,
                     name: self.maps.backend_names.get(slot)?.as_str().to_owned(),
                     traffic: self.maps.backend_stats.sum(slot)?,
+                    probe: self.maps.probes.get(slot)?,
                 })
             })
             .collect()

@@ -49,6 +49,7 @@ fn state() -> KernelState {
                 down_bytes: 9,
                 ..Default::default()
             },
+            probe: abi::Probe::default(),
         }],
         drops: DropReason::ALL.iter().map(|r| (*r, *r as u64)).collect(),
         passes: PassReason::ALL.iter().map(|r| (*r, 0)).collect(),
