@@ -9,14 +9,12 @@ use ingest_tests::peers::PORT;
 use ingest_tests::scene::{LIMIT, Scene};
 
 /// Two bytes to the VIP: no SRT packet is that short.
-fn send_runt(client: &Namespace) {
-    client
-        .enter(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
-            socket.send_to(b"no", SocketAddr::new(IpAddr::V4(VIP_V4), PORT))?;
-            Ok(())
-        })
-        .unwrap();
+fn send_runt(client: &Namespace) -> anyhow::Result<()> {
+    client.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.send_to(b"no", SocketAddr::new(IpAddr::V4(VIP_V4), PORT))?;
+        Ok(())
+    })
 }
 
 /// * with `--kernel-log debug` a dropped packet is a line of the agent's log, with its reason;
@@ -25,7 +23,7 @@ fn send_runt(client: &Namespace) {
 #[ignore = "needs root: cargo xtask test"]
 fn kernel_log_lines_reach_the_agents_log_only_when_asked_for() {
     let mut scene = Scene::new(1, "auto").unwrap();
-    send_runt(&scene.topology.client);
+    send_runt(&scene.topology.client).unwrap();
     let dropped = |scene: &Scene| {
         scene
             .agent
@@ -48,7 +46,7 @@ fn kernel_log_lines_reach_the_agents_log_only_when_asked_for() {
     let deadline = Instant::now() + LIMIT;
     while !scene.agent.said().contains("dropped: reason 3") {
         assert!(Instant::now() < deadline, "{}", scene.agent.said());
-        send_runt(&scene.topology.client);
+        send_runt(&scene.topology.client).unwrap();
         sleep(Duration::from_millis(50));
     }
 }
