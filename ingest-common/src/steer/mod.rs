@@ -1,8 +1,8 @@
-//! The decisions, pure: [`ingress`] for packets from clients, [`caller_shutdown`] for what tc at the uplink adds to a cut,
-//! [`egress`] for packets from pods. Maps and clock come in through [`Node`], packets through
+//! The decisions, pure: [`ingress()`] for packets from clients, [`caller_shutdown`] for what tc at the uplink adds to a cut,
+//! [`egress()`] for packets from pods. Maps and clock come in through [`Node`], packets through
 //! [`crate::packet::Frame`].
 //!
-//! Read [`ingress`] first: it is the life of a packet.
+//! Read [`ingress()`] first: it is the life of a packet.
 
 mod account;
 mod cut;

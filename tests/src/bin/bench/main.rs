@@ -3,9 +3,9 @@
 //! * [`prog`]: ns per packet of each path, by `BPF_PROG_TEST_RUN`.
 //! * [`veth`]: packets that travel from a client into a pod, by each delivery mode and by the kernel's own means.
 //! * [`scale`]: how that grows with flows and backends, what a new session costs, memory.
-//! * [`run`]: running one path of a program many times.
+//! * [`mod@run`]: running one path of a program many times.
 //! * [`clock`]: how time is taken, and rounds that visit every case in turn.
-//! * [`real`]: the object under test with its maps filled; [`reference`]: what it is compared with.
+//! * [`real`]: the object under test with its maps filled; [`mod@reference`]: what it is compared with.
 //! * [`frames`] makes packets.
 //! * [`report`]: the table and the JSON.
 //!
