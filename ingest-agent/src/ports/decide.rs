@@ -4,8 +4,21 @@ use std::{collections::HashMap, net::IpAddr};
 
 use ingest_common::abi::DeliveryMode;
 
-use super::{LinkInfo, netlink::Neighbour};
+use super::LinkInfo;
 use crate::reconcile::PodPort;
+
+/// An entry of a neighbour table or of a bridge's FDB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Neighbour {
+    /// `address` on the interface `ifindex` has `mac`.
+    Resolved {
+        ifindex: u32,
+        address: IpAddr,
+        mac: Mac,
+    },
+    /// The bridge `bridge` has learned `mac` at its port `ifindex`.
+    Learned { bridge: u32, mac: Mac, ifindex: u32 },
+}
 
 pub(super) type Mac = [u8; 6];
 

@@ -16,25 +16,12 @@ use rtnetlink::{
 
 use super::{
     Error, LinkInfo, Xdp,
-    decide::{Mac, Route},
+    decide::{Mac, Neighbour, Route},
 };
 
 /// A connection for questions. Ends with its last clone.
 #[derive(Clone, Debug)]
 pub(super) struct Netlink(Handle);
-
-/// An entry of a neighbour table or of a bridge's FDB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Neighbour {
-    /// `address` on the interface `ifindex` has `mac`.
-    Resolved {
-        ifindex: u32,
-        address: IpAddr,
-        mac: Mac,
-    },
-    /// The bridge `bridge` has learned `mac` at its port `ifindex`.
-    Learned { bridge: u32, mac: Mac, ifindex: u32 },
-}
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.

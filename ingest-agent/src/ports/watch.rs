@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     Error,
-    decide::{Decision, Snapshot, Surroundings, plain},
+    decide::{Decision, Neighbour, Snapshot, Surroundings, plain},
     netlink::{self, Netlink},
 };
 use crate::reconcile::PodPort;
@@ -239,10 +239,10 @@ impl Watcher {
         }
     }
 
-    fn is_wanted(&self, entry: &netlink::Neighbour) -> bool {
+    fn is_wanted(&self, entry: &Neighbour) -> bool {
         match entry {
-            netlink::Neighbour::Resolved { address, .. } => self.wanted.contains(address),
-            netlink::Neighbour::Learned { bridge, mac, .. } => {
+            Neighbour::Resolved { address, .. } => self.wanted.contains(address),
+            Neighbour::Learned { bridge, mac, .. } => {
                 self.snapshot
                     .neighbours
                     .iter()

@@ -5,7 +5,7 @@
 //! on or drops it. One packet ends both sides, on any driver: `XDP_TX` would lose the answer in silence on a veth
 //! whose far end carries no XDP program.
 
-use super::{Node, session::Session};
+use super::Node;
 use crate::{
     abi::{
         self, Address, Backend, CutReason, DeliveryMode, EndpointKey, EventKind, Flow, FlowKey,
@@ -19,20 +19,20 @@ use crate::{
 /// Bytes of UDP that carry a SHUTDOWN.
 const LENGTH: u16 = 8 + srt::SHUTDOWN_LENGTH;
 
-/// Ends `flow` for `reason` (a [`CutReason`]'s number) if it lived. An error where this packet is not to become its
-/// SHUTDOWN: one was sent just now, or it is too short to hold one.
+/// Ends `flow` for `reason` (a [`CutReason`]'s number) if it lived. An error where this packet, of `payload` bytes, is
+/// not to become its SHUTDOWN: one was sent just now, or it is too short to hold one.
 #[inline(always)]
-pub(super) fn cut<N: Node, I>(
-    session: &Session<'_, I>,
+pub(super) fn cut<N: Node>(
     node: &N,
     flow: &mut Flow,
+    key: &FlowKey,
+    payload: u16,
     reason: u8,
     now: u64,
 ) -> Result<(), DropReason> {
     if node.dry_run() {
         return Ok(());
     }
-    let key = &session.key;
     if flow.state == FlowState::Established as u8 {
         flow.state = FlowState::Cut as u8;
         flow.cut_reason = reason;
@@ -42,7 +42,7 @@ pub(super) fn cut<N: Node, I>(
     }
     // A lost SHUTDOWN heals itself: while packets still come, another follows.
     let due = now.saturating_sub(flow.shutdown_ns) >= node.config().shutdown_interval_ns;
-    if !due || session.datagram.payload < srt::SHUTDOWN_LENGTH {
+    if !due || payload < srt::SHUTDOWN_LENGTH {
         return Err(DropReason::FlowCut);
     }
     flow.shutdown_ns = now;
@@ -53,15 +53,15 @@ pub(super) fn cut<N: Node, I>(
 
 /// Makes the caller's packet the SHUTDOWN for its listener.
 #[inline(always)]
-pub(super) fn rewrite<F: Frame, I>(
-    session: &Session<'_, I>,
+pub(super) fn rewrite<F: Frame>(
     frame: &mut F,
+    packet: &Packet,
+    key: &FlowKey,
     backend: &Backend,
     listener_id: u32,
 ) -> Result<(), DropReason> {
-    let packet = session.packet;
     frame.truncate(packet.l4 + LENGTH as usize)?;
-    let from = (session.key.address, session.key.port);
+    let from = (key.address, key.port);
     let to = (backend.address, backend.port);
     write(frame, packet.l3, packet.v6, from, to, listener_id)?;
     Ok(())

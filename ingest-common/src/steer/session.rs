@@ -104,7 +104,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
         );
         if next.action == Action::Cut {
             if !node.dry_run() {
-                cut::rewrite(self, frame, &backend, next.listener_id)?;
+                cut::rewrite(frame, self.packet, &self.key, &backend, next.listener_id)?;
                 finish(frame, &backend, &way)?;
             }
             return Ok(Outcome::cut(&way));
@@ -183,7 +183,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             _ => 0,
         };
         if cutting != 0 {
-            cut::cut(self, node, flow, cutting, now)?;
+            cut::cut(node, flow, &self.key, self.datagram.payload, cutting, now)?;
             next.action = Action::Cut;
             next.listener_id = flow.listener_id;
             return Ok(next);
