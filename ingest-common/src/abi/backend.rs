@@ -1,4 +1,4 @@
-use super::{Address, abi, key_from_words, key_tail};
+use super::{Address, abi, address_key, key_from_words};
 
 /// Value of `BACKENDS`, by slot. Written by the agent only, read by every program.
 ///
@@ -155,32 +155,6 @@ pub struct EndpointKey {
     pub _pad: u8,
 }
 
-impl EndpointKey {
-    /// The key for packets from `address`:`port`.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(address: Address, port: u16, protocol: u8) -> Self {
-        Self {
-            address,
-            port,
-            protocol,
-            _pad: 0,
-        }
-    }
-
-    /// [`EndpointKey::new`] for an address in words.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) const fn of_words(address: [u32; 4], port: u16, protocol: u8) -> Self {
-        let second = if cfg!(target_endian = "little") {
-            protocol as u16
-        } else {
-            (protocol as u16) << 8
-        };
-        Self::from_words(address, key_tail(port, second))
-    }
-}
-
 /// Value of `ENDPOINTS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,3 +190,4 @@ abi! {
 }
 
 key_from_words! { EndpointKey }
+address_key! { EndpointKey }

@@ -105,6 +105,30 @@ macro_rules! key_from_words {
 }
 pub(crate) use key_from_words;
 
+/// Constructors of a key of address, port and protocol.
+macro_rules! address_key {
+    ($($type:ident),+ $(,)?) => {$(
+        impl $type {
+            /// The key of `address`:`port`.
+            #[must_use]
+            #[inline(always)]
+            pub const fn new(address: Address, port: u16, protocol: u8) -> Self {
+                Self { address, port, protocol, _pad: 0 }
+            }
+
+            /// [`Self::new`] for an address in words.
+            #[must_use]
+            #[inline(always)]
+            pub(crate) const fn of_words(address: [u32; 4], port: u16, protocol: u8) -> Self {
+                let second =
+                    if cfg!(target_endian = "little") { protocol as u16 } else { (protocol as u16) << 8 };
+                Self::from_words(address, $crate::abi::key_tail(port, second))
+            }
+        }
+    )+};
+}
+pub(crate) use address_key;
+
 /// Says the size and alignment of ABI structs out loud, and marks them `aya::Pod` for user space.
 macro_rules! abi {
     ($($type:ty: $size:literal / $align:literal),+ $(,)?) => {$(

@@ -1,4 +1,4 @@
-use super::{Address, abi, key_from_words, key_tail};
+use super::{Address, abi, address_key, key_from_words};
 
 /// Key of `SERVICES`: what a packet from a client is addressed to.
 ///
@@ -17,30 +17,6 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// The key for packets to `address`:`port`.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(address: Address, port: u16, protocol: u8) -> Self {
-        Self {
-            address,
-            port,
-            protocol,
-            _pad: 0,
-        }
-    }
-
-    /// [`ServiceKey::new`] for an address in words.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) const fn of_words(address: [u32; 4], port: u16, protocol: u8) -> Self {
-        let second = if cfg!(target_endian = "little") {
-            protocol as u16
-        } else {
-            (protocol as u16) << 8
-        };
-        Self::from_words(address, key_tail(port, second))
-    }
-
     /// The key that marks `address` as a VIP.
     #[must_use]
     #[inline(always)]
@@ -148,3 +124,4 @@ abi! {
 }
 
 key_from_words! { ServiceKey }
+address_key! { ServiceKey }

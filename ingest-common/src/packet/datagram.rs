@@ -181,23 +181,6 @@ impl Packet {
             Ok(delta)
         }
     }
-
-    /// Sets the length of what follows the IP header, with the IPv4 checksum.
-    #[inline(always)]
-    pub fn set_length<F: Frame>(&mut self, frame: &mut F, length: u16) -> Result<(), Truncated> {
-        if self.v6 {
-            frame.set_halves::<1>(self.l3 + 4, [length.to_be()])?;
-        } else {
-            let total = (length + IPV4_HEADER as u16).to_be();
-            let [old] = frame.halves::<1>(self.l3 + 2)?;
-            let [checksum] = frame.halves::<1>(self.l3 + 10)?;
-            let delta = difference([u32::from(old)], [u32::from(total)]);
-            frame.set_halves::<1>(self.l3 + 2, [total])?;
-            frame.set_halves::<1>(self.l3 + 10, [update(checksum, delta)])?;
-        }
-        self.length = length;
-        Ok(())
-    }
 }
 
 /// A UDP datagram in a [`Packet`].

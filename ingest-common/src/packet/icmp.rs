@@ -1,6 +1,5 @@
 use super::{
-    Datagram, End, Frame, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, Packet, Truncated, difference,
-    update,
+    End, Frame, ICMP, ICMPV6, IPV4_HEADER, IPV6_HEADER, Packet, Truncated, difference, update,
 };
 use crate::abi::{self, Address, address_from_words, words_from_address};
 
@@ -143,13 +142,5 @@ impl IcmpError {
         delta = delta.wrapping_add(difference([self.ports], [ports]));
         let [checksum] = frame.halves::<1>(packet.l4 + 2)?;
         frame.set_halves::<1>(packet.l4 + 2, [update(checksum, delta)])
-    }
-}
-
-impl Datagram {
-    /// Bytes that [`super::Frame::words`] must reach for the headers of `packet` and an SRT header.
-    #[must_use]
-    pub const fn headers(packet: &Packet) -> usize {
-        packet.l4 + Self::PAYLOAD + 16
     }
 }

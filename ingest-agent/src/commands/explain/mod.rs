@@ -153,7 +153,7 @@ fn induction(client: SocketAddr, vip: SocketAddr) -> Bytes {
 mod tests {
     use super::*;
 
-    fn service(name: &str, vip: &str) -> ServiceView {
+    pub(super) fn service(name: &str, vip: &str) -> ServiceView {
         let vip: SocketAddr = vip.parse().unwrap();
         ServiceView {
             key: abi::ServiceKey::new(crate::reconcile::to_abi(vip.ip()), vip.port(), abi::UDP),

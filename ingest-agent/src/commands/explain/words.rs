@@ -164,20 +164,7 @@ fn flow_words(key: &abi::FlowKey, flow: &abi::Flow, backends: &[BackendView]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn service(name: &str, vip: &str) -> ServiceView {
-        let vip: SocketAddr = vip.parse().unwrap();
-        ServiceView {
-            key: abi::ServiceKey::new(crate::reconcile::to_abi(vip.ip()), vip.port(), abi::UDP),
-            service: abi::Service {
-                id: 3,
-                pool: 0,
-                flags: abi::SERVICE_SRT,
-            },
-            name: name.into(),
-            traffic: abi::Traffic::default(),
-        }
-    }
+    use crate::commands::explain::tests::service;
 
     fn pod() -> BackendView {
         BackendView {
