@@ -15,10 +15,12 @@
 
 pub mod agent;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod dataplane;
 pub mod error;
 pub mod metrics;
+pub mod notice;
 mod output;
 pub mod ports;
 pub mod reconcile;

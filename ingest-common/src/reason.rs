@@ -90,5 +90,7 @@ reasons! {
         NoService = 5, "no_service";
         /// ICMP to a VIP that concerns no flow (echo included).
         Icmp = 6, "icmp";
+        /// No backend here takes new sessions, and other nodes have some: the host's own balancing knows them.
+        Elsewhere = 7, "elsewhere";
     }
 }

@@ -11,7 +11,7 @@ use ingest_common::{
         Backend, Config, EVENTS_BYTES, Endpoint, EndpointKey, Event, Explain, Flow, FlowKey,
         Handshake, Health, MAX_BACKENDS, MAX_FLOWS, MAX_HANDSHAKES, MAX_POOLS, MAX_SERVICE_KEYS,
         MAX_SERVICES, MAX_SOURCES, MaglevTable, Name, Node, Probe, Return, ReturnKey, Service,
-        ServiceKey, SourceKey, Traffic, Vip,
+        ServiceKey, SourceKey, Tenant, Traffic, Vip,
     },
     packet::COPY_MAX,
 };
@@ -31,6 +31,9 @@ pub static BACKENDS: Array<Backend, MAX_BACKENDS> = Array::new();
 /// Slot → name. Agent writes, the CLI reads.
 #[btf_map]
 pub static BACKEND_NAMES: Array<Name, MAX_BACKENDS> = Array::new();
+/// Slot → whose process it is for. Agent only.
+#[btf_map]
+pub static TENANTS: Array<Tenant, MAX_BACKENDS> = Array::new();
 /// Slot → what the kernel saw of the backend. Every program writes; the CLI writes `drain`.
 #[btf_map]
 pub static HEALTH: Array<Health, MAX_BACKENDS> = Array::new();

@@ -93,6 +93,7 @@ fn a_sweep_forgets_what_is_over_and_counts_the_rest() {
                 slot,
                 mut backend,
                 name,
+                tenant,
                 ..
             } = service(0, DeliveryMode::Stack, incarnation, [0; 6]).swap_remove(0)
             else {
@@ -103,6 +104,7 @@ fn a_sweep_forgets_what_is_over_and_counts_the_rest() {
                 slot,
                 backend,
                 name,
+                tenant,
                 fresh: false,
             }]
         };

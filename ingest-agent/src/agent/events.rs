@@ -136,6 +136,7 @@ mod tests {
             slot: 3,
             backend: abi::Backend::default(),
             name: "live/a".into(),
+            tenant: abi::Tenant::default(),
             fresh: true,
         };
         log.learn(&Observed::default(), &[op]);

@@ -34,7 +34,7 @@ use crate::{
     metrics::{AgentMetrics, Probes},
     ports::PortWatcher,
     reconcile::PodPort,
-    source::{Snapshot, file},
+    source::{self, Snapshot, Update},
 };
 
 /// Ended flows are forgotten, gone backends freed and the maps compared this often.
@@ -59,8 +59,8 @@ pub struct Settings {
 pub struct Agent {
     dataplane: Dataplane,
     settings: Settings,
-    /// The last good one.
-    snapshot: Snapshot,
+    /// The last good one. None: the source has said nothing yet, and what an earlier agent left is kept.
+    snapshot: Option<Snapshot>,
     /// Whose pod ports are followed; the port watcher reads it.
     addresses: watch::Sender<BTreeSet<IpAddr>>,
     /// What it has found.
@@ -70,19 +70,21 @@ pub struct Agent {
     slots: HashMap<IpAddr, u16>,
     events: EventLog,
     metrics: Arc<AgentMetrics>,
+    probes: Arc<Probes>,
     /// When to try again, and how long that was put off.
     retry: Option<(Instant, Duration)>,
 }
 
 impl Agent {
-    /// Brings the maps up to `snapshot` and puts the programs on the uplinks. Ready when it returns.
+    /// Brings the maps up to `snapshot` and puts the programs on the uplinks. Ready when it returns, or, without a
+    /// snapshot, once the source gives the first.
     pub async fn start(
         mut dataplane: Dataplane,
         settings: Settings,
-        snapshot: Snapshot,
+        snapshot: Option<Snapshot>,
         config: &abi::Config,
         metrics: Arc<AgentMetrics>,
-        probes: &Probes,
+        probes: Arc<Probes>,
     ) -> Result<(Self, PortWatcher), Error> {
         dataplane.set_config(config)?;
         let uplinks = dataplane.uplinks();
@@ -100,13 +102,14 @@ impl Agent {
             slots: HashMap::new(),
             events: EventLog::default(),
             metrics,
+            probes,
             retry: None,
         };
         let observed = agent.dataplane.observe()?;
         agent.follow(&observed);
         agent.settle(FIRST_LOOKUP).await;
         agent.modes.adopt(&observed);
-        match agent.reconcile() {
+        match agent.reconcile(Instant::now()) {
             Outcome::Done => {}
             Outcome::Refused(error) | Outcome::Failed(error) => return Err(error),
         }
@@ -120,27 +123,39 @@ impl Agent {
                 "programs attached"
             );
         }
+        agent.dataplane.set_node(0)?;
+        if agent.snapshot.is_some() {
+            agent.metrics.config_read(true);
+            agent.ready()?;
+        } else {
+            info!(
+                backends = agent.slots.len(),
+                "the last known state is in force until the source answers"
+            );
+        }
+        Ok((agent, watcher))
+    }
+
+    /// The first whole state is in the maps.
+    fn ready(&mut self) -> Result<(), Error> {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        agent.dataplane.set_node(since.as_nanos() as u64)?;
-        agent.metrics.config_read(true);
-        probes.set_ready();
+        self.dataplane.set_node(since.as_nanos() as u64)?;
+        self.probes.set_ready();
         info!(
-            services = agent.snapshot.desired.services.len(),
-            backends = agent.slots.len(),
-            flows = agent.dataplane.max_flows(),
+            backends = self.slots.len(),
+            flows = self.dataplane.max_flows(),
             "ready"
         );
-        Ok((agent, watcher))
+        Ok(())
     }
 
     /// Runs until `shutdown` is done.
     pub async fn run(
         mut self,
         watcher: PortWatcher,
-        mut changes: mpsc::Receiver<file::Change>,
-        path: &std::path::Path,
+        mut changes: mpsc::Receiver<source::Change>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let PortWatcher {
@@ -159,7 +174,7 @@ impl Agent {
                     info!("stopping; programs and maps stay, and streams go on");
                     return Ok(());
                 }
-                Some(change) = changes.recv() => self.config_changed(path, change).await,
+                Some(change) = changes.recv() => self.changed(change).await,
                 Ok(()) = ports.changed() => self.reconcile_or_retry(),
                 ended = &mut task => {
                     ended.map_err(|_| Error::PortsEnded)??;
@@ -177,16 +192,9 @@ impl Agent {
         }
     }
 
-    async fn config_changed(&mut self, path: &std::path::Path, change: file::Change) {
+    async fn changed(&mut self, change: source::Change) {
         let refused = match change {
-            Ok(snapshot) if same(&snapshot.uplinks, &self.snapshot.uplinks) => {
-                self.take(snapshot).await
-            }
-            Ok(snapshot) => Err(Error::Config(file::Error::UplinkChanged {
-                path: path.to_path_buf(),
-                from: self.snapshot.uplinks.join(", "),
-                to: snapshot.uplinks.join(", "),
-            })),
+            Ok(update) => self.take(update).await,
             Err(error) => Err(error.into()),
         };
         self.metrics.config_read(refused.is_ok());
@@ -198,14 +206,22 @@ impl Agent {
         }
     }
 
-    /// Makes `snapshot` the one in force, unless it does not fit.
-    async fn take(&mut self, snapshot: Snapshot) -> Result<(), Error> {
-        let last_good = std::mem::replace(&mut self.snapshot, snapshot);
+    /// Makes the update's snapshot the one in force, unless it does not fit.
+    async fn take(&mut self, update: Update) -> Result<(), Error> {
+        let Update {
+            snapshot,
+            learned,
+            triggered,
+        } = update;
+        let last_good = self.snapshot.replace(snapshot);
         let observed = self.dataplane.observe()?;
         self.follow(&observed);
         self.settle(LOOKUP).await;
-        match self.reconcile() {
-            Outcome::Done => self.retry = None,
+        match self.reconcile(learned.into()) {
+            Outcome::Done => {
+                self.retry = None;
+                self.metrics.programmed(&triggered);
+            }
             Outcome::Failed(error) => self.retry_after(&error),
             Outcome::Refused(error) => {
                 self.snapshot = last_good;
@@ -213,11 +229,16 @@ impl Agent {
                 return Err(error);
             }
         }
-        tell_warnings(&self.snapshot);
-        info!(
-            services = self.snapshot.desired.services.len(),
-            "configuration applied"
-        );
+        if let Some(snapshot) = &self.snapshot {
+            tell_warnings(snapshot);
+            info!(
+                services = snapshot.desired.services.len(),
+                "configuration applied"
+            );
+        }
+        if last_good.is_none() {
+            self.ready()?;
+        }
         Ok(())
     }
 
@@ -277,12 +298,6 @@ impl Prober for SlotProber<'_> {
     fn is_answered(&self, ticket: &ProbeTicket) -> bool {
         self.dataplane.probe_answered(ticket).unwrap_or(false)
     }
-}
-
-/// Whether two lists of uplinks mean the same.
-fn same(a: &[String], b: &[String]) -> bool {
-    let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-    set(a) == set(b)
 }
 
 async fn next(events: &mut Option<dataplane::EventReader>) -> Result<abi::Event, dataplane::Error> {

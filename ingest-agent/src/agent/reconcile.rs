@@ -14,7 +14,7 @@ use super::Agent;
 use crate::{
     dataplane,
     error::Error,
-    reconcile::{Observed, Op, PlanOptions, PodPort, from_abi, plan},
+    reconcile::{Observed, Op, PlanOptions, PodPort, from_abi, plan, repoint},
 };
 
 /// After a failed write.
@@ -35,8 +35,9 @@ pub(super) enum Outcome {
 
 impl Agent {
     /// Makes the maps say what the snapshot does, given where pods are.
-    pub(super) fn reconcile(&mut self) -> Outcome {
-        let started = Instant::now();
+    ///
+    /// `since`: when what calls for it became known.
+    pub(super) fn reconcile(&mut self, since: Instant) -> Outcome {
         let observed = match self.dataplane.observe() {
             Ok(observed) => observed,
             Err(error) => return Outcome::Failed(error.into()),
@@ -52,7 +53,11 @@ impl Agent {
                 .map(|term| term.as_nanos() as u64),
             drain_window_ns: self.settings.drain_window.as_nanos() as u64,
         };
-        let ops = match plan(&self.snapshot.desired, &ports, &observed, &options) {
+        let planned = match &self.snapshot {
+            Some(snapshot) => plan(&snapshot.desired, &ports, &observed, &options),
+            None => Ok(repoint(&ports, &observed)),
+        };
+        let ops = match planned {
             Ok(ops) => ops,
             Err(error) => return Outcome::Refused(error.into()),
         };
@@ -62,8 +67,8 @@ impl Agent {
             return Outcome::Failed(error.into());
         }
         if !ops.is_empty() {
-            self.metrics.applied(started.elapsed());
-            debug!(writes = ops.len(), took = ?started.elapsed(), "maps written");
+            self.metrics.applied(since.elapsed());
+            debug!(writes = ops.len(), took = ?since.elapsed(), "maps written");
         }
         Outcome::Done
     }
@@ -104,6 +109,7 @@ impl Agent {
                 backend,
                 name,
                 fresh,
+                ..
             } = op
             else {
                 continue;
@@ -141,7 +147,7 @@ impl Agent {
     }
 
     pub(super) fn reconcile_or_retry(&mut self) {
-        match self.reconcile() {
+        match self.reconcile(Instant::now()) {
             Outcome::Done => self.retry = None,
             Outcome::Refused(error) | Outcome::Failed(error) => self.retry_after(&error),
         }
@@ -158,12 +164,8 @@ impl Agent {
 
     /// Follows the pod ports of all backends that are wanted or still have sessions.
     pub(super) fn follow(&self, observed: &Observed) {
-        let wanted = self
-            .snapshot
-            .desired
-            .services
-            .iter()
-            .flat_map(|s| &s.backends);
+        let services = self.snapshot.iter().flat_map(|s| &s.desired.services);
+        let wanted = services.flat_map(|s| &s.backends);
         let addresses: BTreeSet<IpAddr> = wanted
             .map(|b| b.address)
             .chain(live(observed).map(|(_, b)| from_abi(&b.address)))

@@ -46,6 +46,7 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     ));
     info!(%address, "serving /metrics, /livez and /readyz");
 
+    let uplinks = snapshot.uplinks.clone();
     let settings = Settings {
         delivery: args.delivery,
         drain_deadline: args.drain_deadline,
@@ -55,10 +56,17 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
         silence_ns: args.silence.as_nanos() as u64,
         ..Default::default()
     };
-    let (agent, watcher) =
-        Agent::start(dataplane, settings, snapshot, &config, metrics, &probes).await?;
-    let (changes, follower) = file::watch(&args.config, bytes);
-    let result = agent.run(watcher, changes, &args.config, shutdown).await;
+    let (agent, watcher) = Agent::start(
+        dataplane,
+        settings,
+        Some(snapshot),
+        &config,
+        metrics,
+        probes,
+    )
+    .await?;
+    let (changes, follower) = file::watch(&args.config, bytes, uplinks);
+    let result = agent.run(watcher, changes, shutdown).await;
     follower.abort();
     // The server may be waiting for a scraper that does not read.
     drop(stop);

@@ -18,8 +18,9 @@ impl Dataplane {
                 slot,
                 backend,
                 name,
+                tenant,
                 fresh,
-            } => self.set_backend(*slot, backend, name, *fresh),
+            } => self.set_backend(*slot, backend, name, *tenant, *fresh),
             Op::FreeBackend { slot } => self.free_backend(*slot),
             Op::SetTable { pool, slots, table } => {
                 self.maps.tables.set((*pool).into(), table)?;
@@ -60,6 +61,7 @@ impl Dataplane {
         slot: u16,
         backend: &abi::Backend,
         name: &str,
+        tenant: abi::Tenant,
         fresh: bool,
     ) -> Result<(), Error> {
         let index = u32::from(slot);
@@ -76,6 +78,8 @@ impl Dataplane {
                 .fill(index, abi::Traffic::default())?;
         }
         self.maps.backend_names.set(index, &abi::Name::new(name))?;
+        // Before the backend: whoever dies in between leaves a tenant that is taken for known, not for new.
+        self.maps.tenants.set(index, &tenant)?;
         // A port that vanished since the plan was made leaves no entry: the watcher reports it next.
         if backend.ifindex == 0 || !self.maps.pod_ports.set(index, backend.ifindex)? {
             self.maps.pod_ports.remove(index)?;
@@ -101,6 +105,7 @@ impl Dataplane {
         self.maps.pod_ports.remove(index)?;
         self.remove_endpoint(slot, &before)?;
         self.idle_gone.retain(|idle| *idle != slot);
+        self.maps.tenants.set(index, &abi::Tenant::default())?;
         self.maps.backend_names.set(index, &abi::Name::default())
     }
 

@@ -49,6 +49,11 @@ impl Dataplane {
                 seen.backend_names.insert(slot, name.as_str().to_owned());
             }
         })?;
+        maps.tenants.for_each(|slot, tenant| {
+            if seen.backend_names.contains_key(&(slot as u16)) {
+                seen.tenants.insert(slot as u16, *tenant);
+            }
+        })?;
         maps.endpoints.for_each(|key, endpoint| {
             seen.endpoints.insert(*key, endpoint.slot as u16);
         })?;

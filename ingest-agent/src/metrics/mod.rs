@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Mutex, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ingest_common::abi::EventKind;
@@ -38,6 +38,7 @@ pub struct AgentMetrics {
     config_good: Gauge,
     events: Family<KindLabel, Counter>,
     apply_seconds: Histogram,
+    programming_seconds: Histogram,
     apply_failures: Counter,
     backends_unproven: Gauge,
     /// Established flows by service id, as of the last sweep.
@@ -66,6 +67,7 @@ impl Default for AgentMetrics {
         let config_good = Gauge::default();
         let events = Family::<KindLabel, Counter>::default();
         let apply_seconds = Histogram::new(exponential_buckets(0.0001, 4.0, 8));
+        let programming_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let apply_failures = Counter::default();
         let backends_unproven = Gauge::default();
         registry.register(
@@ -87,6 +89,11 @@ impl Default for AgentMetrics {
             "apply_duration_seconds",
             "Time from a known change to its last write to the maps",
             apply_seconds.clone(),
+        );
+        registry.register(
+            "programming_latency_seconds",
+            "Time from the change of an endpoint, as its EndpointSlice says, to the last write to the maps",
+            programming_seconds.clone(),
         );
         registry.register(
             "apply_failures",
@@ -116,6 +123,7 @@ impl Default for AgentMetrics {
             config_good,
             events,
             apply_seconds,
+            programming_seconds,
             apply_failures,
             backends_unproven,
             flows: RwLock::default(),
@@ -148,6 +156,16 @@ impl AgentMetrics {
     /// A change has reached the maps.
     pub fn applied(&self, took: Duration) {
         self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A change of these times is in the maps.
+    pub fn programmed(&self, triggered: &[SystemTime]) {
+        let now = SystemTime::now();
+        for at in triggered {
+            // A clock of the control plane that runs ahead of ours shows as no time at all.
+            let latency = now.duration_since(*at).unwrap_or_default();
+            self.programming_seconds.observe(latency.as_secs_f64());
+        }
     }
 
     /// A change has not reached the maps.

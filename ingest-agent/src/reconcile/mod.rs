@@ -14,7 +14,7 @@ use std::{
 use ingest_common::abi;
 use ipnet::IpNet;
 
-pub use plan::{PlanError, PlanOptions, from_abi, plan, to_abi};
+pub use plan::{PlanError, PlanOptions, from_abi, plan, repoint, to_abi};
 
 /// What the cluster, or the file, wants. Plain data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Desired {
 /// A named service: one VIP:port:protocol per VIP, sharing backends of the VIP's address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// `namespace/name`.
+    /// `namespace/name`, with `:port` where a Service has several.
     pub name: String,
     /// At least one.
     pub vips: Vec<IpAddr>,
@@ -36,6 +36,10 @@ pub struct Service {
     pub protocol: Protocol,
     /// Empty: everyone.
     pub source_ranges: Vec<IpNet>,
+    /// All sessions of a client address go to one backend.
+    pub affinity: bool,
+    /// Other nodes have ready backends: what no backend here takes is left to the host.
+    pub elsewhere: bool,
     /// Serving and draining ones; what does neither is not listed.
     pub backends: Vec<Backend>,
 }
@@ -60,6 +64,8 @@ pub struct Backend {
     pub port: u16,
     /// Serving, or draining: established sessions only.
     pub draining: bool,
+    /// Whose process it is, as far as the source knows: another one has none of the old one's sessions.
+    pub tenant: abi::Tenant,
 }
 
 /// How a pod is reached from this node; learned by netlink and by probes.
@@ -90,6 +96,8 @@ pub struct Observed {
     pub backends: BTreeMap<u16, abi::Backend>,
     /// `BACKEND_NAMES` of slots that are not free.
     pub backend_names: BTreeMap<u16, String>,
+    /// `TENANTS` of slots that are not free.
+    pub tenants: BTreeMap<u16, abi::Tenant>,
     /// `ENDPOINTS`.
     pub endpoints: BTreeMap<abi::EndpointKey, u16>,
     /// Keys of `SOURCES`: service id, network.
@@ -99,6 +107,8 @@ pub struct Observed {
     pub tables: HashMap<u16, Vec<u16>>,
     /// Slots in state `Gone` that no live flow uses any more: free to reuse.
     pub idle_gone: Vec<u16>,
+    /// Ids of closing services that no live flow uses any more: free to remove.
+    pub idle_closing: Vec<u16>,
 }
 
 /// One write to the dataplane. In a plan's order every packet in between finds a consistent state: backends exist
@@ -114,6 +124,8 @@ pub enum Op {
         backend: abi::Backend,
         /// The pod's name.
         name: String,
+        /// Whose process it is.
+        tenant: abi::Tenant,
         /// A new tenant.
         fresh: bool,
     },

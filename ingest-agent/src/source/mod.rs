@@ -1,8 +1,11 @@
 //! Where the desired state comes from. A source reads, checks and watches; it knows neither maps nor netlink.
 //!
-//! Every source gives the same [`Snapshot`], whole at each change, and never a part of one.
+//! Every source gives the same [`Snapshot`], whole at each change, and never a part of one. [`file`] is here,
+//! Kubernetes is [`crate::cluster`].
 
 pub mod file;
+
+use std::time::{Instant, SystemTime};
 
 use crate::reconcile::Desired;
 
@@ -16,3 +19,28 @@ pub struct Snapshot {
     /// What is allowed but probably not meant, one sentence each.
     pub warnings: Vec<String>,
 }
+
+/// A new desired state, on its way to the maps.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The state.
+    pub snapshot: Snapshot,
+    /// When the source learned of the change: from here on the time is the agent's own.
+    pub learned: Instant,
+    /// When the changes happened, as their authors stamped them (`endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Vec<SystemTime>,
+}
+
+impl Update {
+    /// Of a change learned of now.
+    pub fn now(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            learned: Instant::now(),
+            triggered: Vec::new(),
+        }
+    }
+}
+
+/// A change of the source: the new state, or why it is refused. Kubernetes' is never refused whole.
+pub type Change = Result<Update, file::Error>;

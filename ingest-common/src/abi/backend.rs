@@ -141,6 +141,17 @@ pub struct Health {
     pub drain: u32,
 }
 
+/// Value of `TENANTS`, by slot: which process the slot's sessions are with. The agent's own memory across restarts; no
+/// program reads it. 0: not known, which matches anything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tenant {
+    /// Hash of the pod's UID.
+    pub pod: u32,
+    /// Hash of the id of the container that serves the port.
+    pub process: u32,
+}
+
 /// Key of `ENDPOINTS`: where packets of a pod come from.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,6 +197,7 @@ abi! {
     Health: 48 / 8,
     EndpointKey: 20 / 4,
     Endpoint: 4 / 4,
+    Tenant: 8 / 4,
     Probe: 16 / 8,
 }
 

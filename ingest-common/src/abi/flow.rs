@@ -246,17 +246,20 @@ pub enum CutReason {
     DrainDeadline = 5,
     /// The listener sent SHUTDOWN; a caller that did not hear it is told again.
     ListenerClosed = 6,
+    /// The service was removed.
+    ServiceGone = 7,
 }
 
 impl CutReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BackendGone,
         Self::Unreachable,
         Self::Silent,
         Self::PortGone,
         Self::DrainDeadline,
         Self::ListenerClosed,
+        Self::ServiceGone,
     ];
 
     /// The reason for its ABI form.
@@ -270,6 +273,7 @@ impl CutReason {
             4 => Some(Self::PortGone),
             5 => Some(Self::DrainDeadline),
             6 => Some(Self::ListenerClosed),
+            7 => Some(Self::ServiceGone),
             _ => None,
         }
     }
@@ -284,6 +288,7 @@ impl CutReason {
             Self::PortGone => "port_gone",
             Self::DrainDeadline => "drain_deadline",
             Self::ListenerClosed => "listener_closed",
+            Self::ServiceGone => "service_gone",
         }
     }
 

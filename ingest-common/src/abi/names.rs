@@ -2,7 +2,7 @@
 
 use super::{
     Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Handshake, Health, Name, Node,
-    Probe, Return, ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+    Probe, Return, ReturnKey, Service, ServiceKey, SourceKey, Tenant, Traffic, Vip,
 };
 
 /// Most services (VIP:port:protocol) of a node.
@@ -87,7 +87,7 @@ const fn by_flows(mut shape: MapShape) -> MapShape {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapShape; 20] = [
+pub const MAPS: [MapShape; 21] = [
     map(
         "SERVICES",
         MapKind::Hash,
@@ -115,6 +115,13 @@ pub const MAPS: [MapShape; 20] = [
         MapKind::Array,
         4,
         size_of::<Name>(),
+        MAX_BACKENDS,
+    ),
+    map(
+        "TENANTS",
+        MapKind::Array,
+        4,
+        size_of::<Tenant>(),
         MAX_BACKENDS,
     ),
     map(

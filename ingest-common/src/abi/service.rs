@@ -43,6 +43,12 @@ pub const SERVICE_SRT: u32 = 1;
 pub const SERVICE_SOURCE_RANGES: u32 = 2;
 /// The key marks a VIP address, it is no service.
 pub const SERVICE_VIP_MARK: u32 = 4;
+/// Placement looks at the client's address alone, so that all its sessions meet at one backend.
+pub const SERVICE_AFFINITY: u32 = 8;
+/// Other nodes have ready backends: what no backend here takes is left to the host, whose own balancing knows them.
+pub const SERVICE_ELSEWHERE: u32 = 16;
+/// The service was removed: its sessions are cut, everything else is left to the host.
+pub const SERVICE_CLOSING: u32 = 32;
 
 /// Value of `VIPS`, by service id: what replies of the service are rewritten to. Written by the agent.
 #[repr(C, align(4))]

@@ -205,6 +205,7 @@ pub fn service(ifindex: u32, mode: DeliveryMode, incarnation: u32, pod_mac: [u8;
             slot: 0,
             backend,
             name: "live/pod-a".into(),
+            tenant: abi::Tenant::default(),
             fresh: true,
         },
         Op::SetTable {

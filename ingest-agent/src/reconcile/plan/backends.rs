@@ -100,6 +100,7 @@ pub(super) fn plan(
                 slot,
                 backend: entry,
                 name,
+                tenant: backend.tenant,
                 fresh,
             });
         }
@@ -124,6 +125,7 @@ pub(super) fn plan(
                 slot: *slot,
                 backend: gone,
                 name,
+                tenant: observed.tenants.get(slot).copied().unwrap_or_default(),
                 fresh: false,
             });
         }
@@ -139,6 +141,32 @@ pub(super) fn plan(
         slots,
         moved,
     })
+}
+
+/// The writes that follow pods which moved, and change nothing else: for an agent whose source has not spoken yet.
+#[expect(clippy::implicit_hasher, reason = "the callers have the default one")]
+pub fn repoint(ports: &HashMap<IpAddr, PodPort>, observed: &Observed) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (slot, backend) in &observed.backends {
+        if BackendState::from_u8(backend.state) == BackendState::Free {
+            continue;
+        }
+        let now = reach(*backend, ports.get(&from_abi(&backend.address)));
+        if now != *backend {
+            ops.push(Op::SetBackend {
+                slot: *slot,
+                backend: now,
+                name: observed
+                    .backend_names
+                    .get(slot)
+                    .cloned()
+                    .unwrap_or_default(),
+                tenant: observed.tenants.get(slot).copied().unwrap_or_default(),
+                fresh: false,
+            });
+        }
+    }
+    ops
 }
 
 /// The entry of a wanted backend, but for how packets get there.

@@ -6,6 +6,8 @@ mod ids;
 mod services;
 mod tables;
 
+pub use backends::repoint;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},

@@ -11,7 +11,7 @@ mod watch;
 use std::path::Path;
 
 pub use error::{Error, Problem};
-pub use watch::{Change, watch};
+pub use watch::watch;
 
 use super::Snapshot;
 

@@ -12,10 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time};
 use tracing::warn;
 
 use super::{Error, parse};
-use crate::source::Snapshot;
-
-/// A change of the file: the new state, or why it is refused.
-pub type Change = Result<Snapshot, Error>;
+use crate::source::{Change, Snapshot, Update};
 
 /// One save is several events, and a swap of symlinks several more.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -23,13 +20,19 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_secs(5);
 
 /// Sends a [`Change`] whenever the file's content is no longer `last`. Ends when the receiver is dropped.
-pub fn watch(path: &Path, last: Vec<u8>) -> (mpsc::Receiver<Change>, JoinHandle<()>) {
+///
+/// `uplinks` are those that the agent began with; a file with others is refused.
+pub fn watch(
+    path: &Path,
+    last: Vec<u8>,
+    uplinks: Vec<String>,
+) -> (mpsc::Receiver<Change>, JoinHandle<()>) {
     let (changes, receiver) = mpsc::channel(1);
-    let task = tokio::spawn(follow(path.to_path_buf(), last, changes));
+    let task = tokio::spawn(follow(path.to_path_buf(), last, uplinks, changes));
     (receiver, task)
 }
 
-async fn follow(path: PathBuf, last: Vec<u8>, changes: mpsc::Sender<Change>) {
+async fn follow(path: PathBuf, last: Vec<u8>, uplinks: Vec<String>, changes: mpsc::Sender<Change>) {
     let mut last = Some(last);
     let (wake, mut woken) = mpsc::channel(1);
     let mut watched = BTreeSet::new();
@@ -62,7 +65,9 @@ async fn follow(path: PathBuf, last: Vec<u8>, changes: mpsc::Sender<Change>) {
         let (now, change) = match tokio::fs::read(&path).await {
             Ok(bytes) if last.as_ref() == Some(&bytes) => continue,
             Ok(bytes) => {
-                let change = parse(&path, &bytes);
+                let change = parse(&path, &bytes)
+                    .and_then(|snapshot| keeps_uplinks(&path, snapshot, &uplinks))
+                    .map(Update::now);
                 (Some(bytes), change)
             }
             // Told once, until the file is back.
@@ -80,6 +85,19 @@ async fn follow(path: PathBuf, last: Vec<u8>, changes: mpsc::Sender<Change>) {
             return;
         }
     }
+}
+
+/// Refuses a snapshot with other uplinks: programs are attached once.
+fn keeps_uplinks(path: &Path, snapshot: Snapshot, uplinks: &[String]) -> Result<Snapshot, Error> {
+    let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+    if set(&snapshot.uplinks) == set(uplinks) {
+        return Ok(snapshot);
+    }
+    Err(Error::UplinkChanged {
+        path: path.to_path_buf(),
+        from: uplinks.join(", "),
+        to: snapshot.uplinks.join(", "),
+    })
 }
 
 fn is_written(kind: notify::EventKind) -> bool {
@@ -132,11 +150,15 @@ mod tests {
             .unwrap()
     }
 
+    fn port(change: Change) -> u16 {
+        change.unwrap().snapshot.desired.services[0].port
+    }
+
     #[tokio::test]
     async fn changes_are_followed_in_place_by_rename_and_by_symlink() {
         let dir = Scratch::new("watch");
         let file = dir.0.join("ingest.yaml");
-        for (version, text) in [("v1", GOOD), ("v2", &GOOD.replace("eth0", "eth2"))] {
+        for (version, text) in [("v1", GOOD), ("v2", &GOOD.replace("9000", "9002"))] {
             std::fs::create_dir(dir.0.join(version)).unwrap();
             std::fs::write(dir.0.join(version).join("ingest.yaml"), text).unwrap();
         }
@@ -144,11 +166,11 @@ mod tests {
         std::os::unix::fs::symlink("v1", dir.0.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/ingest.yaml", &file).unwrap();
 
-        let (mut changes, task) = watch(&file, read(&file).unwrap());
+        let (mut changes, task) = watch(&file, read(&file).unwrap(), vec!["eth0".to_owned()]);
         tokio::time::sleep(Duration::from_millis(100)).await;
         std::os::unix::fs::symlink("v2", dir.0.join("..new")).unwrap();
         std::fs::rename(dir.0.join("..new"), dir.0.join("..data")).unwrap();
-        assert_eq!(next(&mut changes).await.unwrap().uplinks, ["eth2"]);
+        assert_eq!(port(next(&mut changes).await), 9002);
 
         std::fs::write(dir.0.join("v2/ingest.yaml"), "uplink: [\n").unwrap();
         assert!(matches!(
@@ -156,9 +178,15 @@ mod tests {
             Err(Error::Invalid { .. })
         ));
 
-        std::fs::write(dir.0.join("tmp"), GOOD.replace("eth0", "eth3")).unwrap();
+        std::fs::write(dir.0.join("tmp"), GOOD.replace("9000", "9003")).unwrap();
         std::fs::rename(dir.0.join("tmp"), &file).unwrap();
-        assert_eq!(next(&mut changes).await.unwrap().uplinks, ["eth3"]);
+        assert_eq!(port(next(&mut changes).await), 9003);
+
+        std::fs::write(dir.0.join("v2/ingest.yaml"), GOOD.replace("eth0", "eth3")).unwrap();
+        assert!(matches!(
+            next(&mut changes).await,
+            Err(Error::UplinkChanged { .. })
+        ));
 
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(next(&mut changes).await, Err(Error::Read { .. })));

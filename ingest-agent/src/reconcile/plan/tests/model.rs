@@ -25,6 +25,7 @@ pub(super) fn backend(name: &str, address: &str) -> Backend {
         address: ip(address),
         port: 9000,
         draining: false,
+        tenant: abi::Tenant::default(),
     }
 }
 
@@ -35,6 +36,8 @@ pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Serv
         port: 9000,
         protocol: Protocol::Srt,
         source_ranges: Vec::new(),
+        affinity: false,
+        elsewhere: false,
         backends,
     }
 }
@@ -73,12 +76,14 @@ pub(super) fn apply(maps: &mut Observed, op: &Op) {
             slot,
             backend,
             name,
+            tenant,
             ..
         } => {
             let key = EndpointKey::new(backend.address, backend.port, backend.protocol);
             maps.endpoints.insert(key, slot);
             maps.backends.insert(slot, backend);
             maps.backend_names.insert(slot, name);
+            maps.tenants.insert(slot, tenant);
             maps.idle_gone
                 .retain(|s| *s != slot || backend.state == BackendState::Gone as u8);
         }
@@ -86,6 +91,7 @@ pub(super) fn apply(maps: &mut Observed, op: &Op) {
             let incarnation = maps.backends[&slot].incarnation;
             maps.endpoints.retain(|_, s| *s != slot);
             maps.backend_names.remove(&slot);
+            maps.tenants.remove(&slot);
             maps.backends.insert(
                 slot,
                 abi::Backend {

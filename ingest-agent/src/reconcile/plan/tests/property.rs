@@ -25,6 +25,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         },
         port: 9000 + u16::from(i % 2),
         draining,
+        tenant: abi::Tenant::default(),
     });
     let service = (
         any::<[bool; 4]>(),
@@ -60,6 +61,8 @@ fn desired() -> impl Strategy<Value = Desired> {
                             .into_iter()
                             .map(|r| format!("198.51.{r}.0/24").parse().unwrap())
                             .collect(),
+                        affinity: false,
+                        elsewhere: false,
                         // One pod has one name, over all services.
                         backends: backends
                             .into_values()

@@ -70,6 +70,7 @@ impl Checker {
                 address,
                 port,
                 draining: b.terminating,
+                tenant: abi::Tenant::default(),
             });
         }
         listed

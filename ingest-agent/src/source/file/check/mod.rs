@@ -168,6 +168,8 @@ impl Checker {
             port,
             protocol: protocol?,
             source_ranges,
+            affinity: false,
+            elsewhere: false,
             backends,
         })
     }

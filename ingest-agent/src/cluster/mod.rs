@@ -1,0 +1,40 @@
+//! Kubernetes as a source: Services, EndpointSlices and this node's Pods in, whole [`Update`](crate::source::Update)s
+//! out, and back to the cluster's people Events and the status of our own Services. The only place that knows `kube`.
+//!
+//! * `translate`: from objects to the desired state; pure, no I/O and no clock.
+//! * `watch`: keeps copies of the objects, whatever the API server does.
+//! * `tell`: Events and status.
+//!
+//! Nothing here can stop a stream: a silent API server leaves the last state in force.
+
+mod translate;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The `loadBalancerClass` that is ours.
+pub const LOAD_BALANCER_CLASS: &str = "ingest.steering.dev/xdp";
+/// The label by which a Service of any class asks to be steered, with value `true`.
+pub const STEER_LABEL: &str = "ingest.steering.dev/steer";
+/// Annotation: `srt` or `udp` for all UDP ports of a Service, or `port=protocol,…` by port name or number.
+pub const PROTOCOL_ANNOTATION: &str = "ingest.steering.dev/protocol";
+/// Annotation of Services of our class: the addresses they want, separated by commas.
+pub const VIPS_ANNOTATION: &str = "ingest.steering.dev/vips";
+
+/// What the command line says of the source.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// This node's name, as in `spec.nodeName`.
+    pub node: String,
+    /// This node's addresses: VIPs of node ports.
+    pub node_addresses: Vec<IpAddr>,
+    /// Whether node ports are steered.
+    pub node_ports: bool,
+    /// Whether `spec.externalIPs` are VIPs (CVE-2020-8554: whoever writes a Service can then claim any address).
+    pub external_ips: bool,
+    /// What Services of our class may ask for; empty: they get no address.
+    pub vip_ranges: Vec<IpNet>,
+    /// The interfaces that clients' packets come in by.
+    pub uplinks: Vec<String>,
+}
