@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::SystemTime,
 };
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -61,8 +62,20 @@ pub(super) enum Condition {
     NoVip { reason: &'static str },
     /// Asks for an address that the administrator does not allow.
     VipNotAllowed { address: String },
-    /// A field or annotation that cannot be read, and what is done instead.
-    Invalid { field: &'static str, value: String },
+    /// VIP:port is also where a backend is: packets would go round.
+    VipIsBackend {
+        vip: IpAddr,
+        port: u16,
+        backend: String,
+    },
+    /// A field or annotation that cannot be used, and what is done instead.
+    Invalid {
+        field: &'static str,
+        value: String,
+        reason: &'static str,
+    },
+    /// More than the maps hold: something of the Service is left out.
+    LeftOut { what: &'static str, limit: usize },
     /// `publishNotReadyAddresses`: pods get sessions before they are ready.
     PublishesNotReady,
 }
@@ -71,4 +84,16 @@ pub(super) enum Condition {
 pub(super) fn translate(view: &View<'_>, options: &Options) -> Derived {
     let (_, _) = (view, options);
     Derived::default()
+}
+
+/// Whether the Service is ours to steer.
+pub(super) fn is_claimed(service: &Service) -> bool {
+    let _ = service;
+    false
+}
+
+/// When the change that a slice tells of happened, as its controller stamped it.
+pub(super) fn trigger_time(slice: &EndpointSlice) -> Option<SystemTime> {
+    let _ = slice;
+    None
 }
