@@ -3,6 +3,7 @@
 //! Owns how the project is set up, built, tested and checked. It depends on none of the project's crates, so that
 //! it compiles in seconds and works when they do not.
 
+mod assets;
 mod bench;
 mod build;
 mod build_ebpf;

@@ -64,7 +64,7 @@ const BUILD: [Need; 4] = [
     Need::file("/usr/include/srt/srt.h", "libsrt-openssl-dev"),
 ];
 
-const RUN: [Need; 9] = [
+const RUN: [Need; 10] = [
     Need::program("ffmpeg", "ffmpeg"),
     Need::program("srt-live-transmit", "srt-tools"),
     Need::program("ip", "iproute2"),
@@ -74,6 +74,7 @@ const RUN: [Need; 9] = [
     Need::program("tcpdump", "tcpdump"),
     Need::program("ps", "procps"),
     Need::program("nsenter", "util-linux"),
+    Need::file("/usr/lib/cni/ptp", "containernetworking-plugins"),
 ];
 
 /// Installs what is missing.

@@ -5,8 +5,9 @@
 //! features the same way and builds each dependency once.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build,
+    assets, build,
     command::{cargo, find, is_root, output, with_built_programs},
     setup::{self, Scope},
     workspace,
@@ -29,7 +30,9 @@ pub(crate) enum Tier {
     Prog,
     /// Network namespaces with real peers. Needs root.
     Netns,
-    /// All of them.
+    /// A real API server, pods made by real CNI plugins. Needs root, and `KUBEBUILDER_ASSETS`.
+    Cluster,
+    /// All of them; `cluster` where there is an API server.
     All,
 }
 
@@ -77,21 +80,33 @@ impl Tally {
 
 /// Sets up, builds, and runs the tiers asked for.
 pub(crate) fn run(tier: Tier, filter: Option<&str>) -> Result<()> {
+    // Before minutes of building.
+    let cluster = match tier {
+        Tier::Cluster => assets::require().map(Some)?,
+        Tier::All => assets::find()?,
+        _ => None,
+    };
+    if tier == Tier::All && cluster.is_none() && is_required("INGEST_REQUIRE_CLUSTER") {
+        assets::require()?;
+    }
     if tier == Tier::Unit {
         setup::run(Scope::Build)?;
     } else {
         build::run(Scope::All)?;
     }
-    let tiers = match tier {
+    let mut tiers = match tier {
         Tier::All => vec![Tier::Unit, Tier::Prog, Tier::Netns],
         one => vec![one],
     };
+    if tier == Tier::All && cluster.is_some() {
+        tiers.push(Tier::Cluster);
+    }
     let mut lines = Vec::new();
     let mut total = Tally::default();
     let mut broken = Vec::new();
     for tier in tiers {
         let begun = Instant::now();
-        match run_tier(tier, filter) {
+        match run_tier(tier, filter, cluster.as_deref()) {
             Ok(tally) => {
                 lines.push(format!("{tier:?}: {tally} in {}", seconds(begun.elapsed())));
                 total.add(tally);
@@ -110,6 +125,9 @@ pub(crate) fn run(tier: Tier, filter: Option<&str>) -> Result<()> {
         println!("{line}");
     }
     println!("{total}");
+    if tier == Tier::All && cluster.is_none() {
+        println!("Cluster: NOT RUN: no API server ({})", assets::VARIABLE);
+    }
     if total.failed > 0 || !broken.is_empty() {
         bail!("tests failed");
     }
@@ -119,7 +137,7 @@ pub(crate) fn run(tier: Tier, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
+fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<Tally> {
     let files = test_files()?;
     let of = |tier: Tier| {
         let found: Vec<_> = files.iter().filter(|name| tier_of(name) == tier).collect();
@@ -154,8 +172,11 @@ fn run_tier(tier: Tier, filter: Option<&str>) -> Result<Tally> {
                 &["--include-ignored", "--test-threads=1"],
             )?);
         }
-        Tier::Netns => {
-            let mut tests = as_root(test_command(of(Tier::Netns)?))?;
+        Tier::Netns | Tier::Cluster => {
+            let mut tests = as_root(test_command(of(tier)?))?;
+            if let Some(assets) = cluster {
+                tests.env(assets::VARIABLE, assets);
+            }
             tally.add(count(
                 &mut tests,
                 filter,
@@ -173,6 +194,8 @@ pub(crate) fn tier_of(name: &str) -> Tier {
         Tier::Prog
     } else if name.starts_with("netns_") {
         Tier::Netns
+    } else if name.starts_with("cluster_") {
+        Tier::Cluster
     } else {
         Tier::Unit
     }
@@ -207,6 +230,11 @@ fn test_command<'a>(tests: impl IntoIterator<Item = &'a String>) -> Command {
         command.args(["--test", test]);
     }
     command
+}
+
+/// Whether the caller wants a failure where something cannot run.
+fn is_required(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| value == "1")
 }
 
 /// Builds as the user, runs as root; what needs root may not be skipped.
@@ -302,6 +330,7 @@ mod tests {
     fn files_belong_to_tiers_by_name() {
         assert_eq!(tier_of("prog_fixtures"), Tier::Prog);
         assert_eq!(tier_of("netns_failover"), Tier::Netns);
+        assert_eq!(tier_of("cluster_steer"), Tier::Cluster);
         assert_eq!(tier_of("captures"), Tier::Unit);
     }
 }

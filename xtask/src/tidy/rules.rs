@@ -253,7 +253,7 @@ fn tiers(source: &Source, found: &mut Vec<Violation>) {
     if crate::test::tier_of(name) == crate::test::Tier::Unit
         && let Some((line, _)) = source.attributes("ignore").next()
     {
-        let remedy = "name the file prog_*.rs (kernel programs) or netns_*.rs (namespaces): those tiers run as root";
+        let remedy = "name the file prog_*.rs (kernel programs), netns_*.rs (namespaces) or cluster_*.rs: those tiers run as root";
         found.push(violation(source, line, "every test is run", remedy));
     }
 }
