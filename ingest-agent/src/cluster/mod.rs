@@ -7,11 +7,22 @@
 //!
 //! Nothing here can stop a stream: a silent API server leaves the last state in force.
 
+mod connect;
+mod error;
+mod tell;
 mod translate;
+mod watch;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
+use tokio::{sync::mpsc, task::JoinSet};
+
+pub use self::{
+    connect::{Access, check},
+    error::Error,
+};
+use crate::{metrics::ClusterMetrics, notice::Notice, source::Change};
 
 /// The `loadBalancerClass` that is ours.
 pub const LOAD_BALANCER_CLASS: &str = "ingest.steering.dev/xdp";
@@ -25,6 +36,8 @@ pub const VIPS_ANNOTATION: &str = "ingest.steering.dev/vips";
 /// What the command line says of the source.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// How to reach the API server; none: by the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
     /// This node's name, as in `spec.nodeName`.
     pub node: String,
     /// This node's addresses: VIPs of node ports.
@@ -37,4 +50,45 @@ pub struct Options {
     pub vip_ranges: Vec<IpNet>,
     /// The interfaces that clients' packets come in by.
     pub uplinks: Vec<String>,
+}
+
+/// How many notices may wait. More is not worth telling.
+const NOTICES: usize = 1024;
+
+/// The running source.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The desired state, whole at each change. The first comes once all is known, which may be never.
+    pub changes: mpsc::Receiver<Change>,
+    /// What the run loop has to tell. Use `try_send`: a full channel means that nobody listens.
+    pub notices: mpsc::Sender<Notice>,
+    /// What follows and tells. Ends when dropped.
+    pub tasks: JoinSet<()>,
+}
+
+impl Cluster {
+    /// Starts following. Fails only if there is no telling where the API server is: one that is away is waited for.
+    pub async fn start(options: Options, metrics: ClusterMetrics) -> Result<Self, Error> {
+        let client = connect::client(options.kubeconfig.as_deref(), &metrics).await?;
+        Ok(Self::with_client(client, options, metrics))
+    }
+
+    fn with_client(client: kube::Client, options: Options, metrics: ClusterMetrics) -> Self {
+        let (notices, noticed) = mpsc::channel(NOTICES);
+        let mut tasks = JoinSet::new();
+        let derived = tell::spawn(
+            &mut tasks,
+            client.clone(),
+            &options.node,
+            noticed,
+            metrics.clone(),
+        );
+        let (sender, changes) = mpsc::channel(1);
+        tasks.spawn(watch::follow(client, options, sender, derived, metrics));
+        Self {
+            changes,
+            notices,
+            tasks,
+        }
+    }
 }

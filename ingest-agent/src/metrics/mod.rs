@@ -3,6 +3,7 @@
 //! [`AgentMetrics`] is what the agent itself counts; `kernel` reads the rest out of the maps at each scrape, so
 //! counters survive the agent. Labels are bounded: services, VIPs, backends, reasons; never a client's address.
 
+mod cluster;
 mod kernel;
 mod server;
 
@@ -27,6 +28,7 @@ use prometheus_client::{
 };
 
 pub use self::{
+    cluster::ClusterMetrics,
     kernel::KernelState,
     server::{Probes, serve},
 };
@@ -138,6 +140,13 @@ impl fmt::Debug for AgentMetrics {
 }
 
 impl AgentMetrics {
+    /// What a cluster as the source counts. To be asked for once: only then is it served.
+    pub fn cluster(&self) -> ClusterMetrics {
+        let cluster = ClusterMetrics::default();
+        cluster.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        cluster
+    }
+
     /// A configuration was read: is it what the maps are to say?
     pub fn config_read(&self, applied: bool) {
         let result = if applied { "applied" } else { "refused" };

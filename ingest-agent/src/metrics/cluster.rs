@@ -1,0 +1,116 @@
+//! What the Kubernetes source counts. Labels are kinds, never names of objects.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Shared: the tasks of the source write, scrapes read.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterMetrics {
+    watch_errors: Family<WatchError, Counter>,
+    heard: Gauge<f64, std::sync::atomic::AtomicU64>,
+    objects: Family<Resource, Gauge>,
+    conditions: Family<Condition, Gauge>,
+    events: Family<Outcome, Counter>,
+    status_writes: Family<Outcome, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchError {
+    resource: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Resource {
+    resource: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Condition {
+    condition: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+impl ClusterMetrics {
+    /// Puts all families into `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "watch_errors",
+            "Failed lists and watches of the API server",
+            self.watch_errors.clone(),
+        );
+        registry.register(
+            "apiserver_last_heard_timestamp_seconds",
+            "When the API server last gave a good answer; 0: never",
+            self.heard.clone(),
+        );
+        registry.register(
+            "cluster_objects",
+            "Objects that the source holds copies of",
+            self.objects.clone(),
+        );
+        registry.register(
+            "service_conditions",
+            "Conditions of steered Services that their owners should know",
+            self.conditions.clone(),
+        );
+        registry.register(
+            "kube_events",
+            "Events about Services and Pods, by what became of them",
+            self.events.clone(),
+        );
+        registry.register(
+            "service_status_writes",
+            "Writes to the status of Services of our class",
+            self.status_writes.clone(),
+        );
+    }
+
+    /// A list or watch of `resource` failed.
+    pub(crate) fn watch_error(&self, resource: &'static str, kind: &'static str) {
+        self.watch_errors
+            .get_or_create(&WatchError { resource, kind })
+            .inc();
+    }
+
+    /// The API server gave a good answer.
+    pub(crate) fn heard(&self) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.heard.set(now.as_secs_f64());
+    }
+
+    /// So many copies are held.
+    pub(crate) fn objects(&self, resource: &'static str, count: usize) {
+        self.objects
+            .get_or_create(&Resource { resource })
+            .set(count.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// So many Services are in a condition.
+    pub(crate) fn conditions(&self, condition: &'static str, count: usize) {
+        self.conditions
+            .get_or_create(&Condition { condition })
+            .set(count.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// What became of an Event: `created`, `known` (another agent was first), `failed`, `dropped`.
+    pub(crate) fn event(&self, result: &'static str) {
+        self.events.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A status was `written`, or that `failed`.
+    pub(crate) fn status_write(&self, result: &'static str) {
+        self.status_writes.get_or_create(&Outcome { result }).inc();
+    }
+}
