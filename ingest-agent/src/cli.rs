@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ingest_common::abi;
+use ipnet::IpNet;
 
 use crate::dataplane;
 
@@ -89,9 +90,14 @@ pub enum LogFormat {
 /// `ingest-agent run`
 #[derive(Clone, Debug, Args)]
 pub struct Run {
+    /// Where the services come from.
+    #[arg(long, value_enum, default_value_t)]
+    pub source: Source,
     /// The services, as YAML. Watched: changes apply at once, invalid ones are refused whole.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required_if_eq("source", "file"))]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     pub metrics_addr: SocketAddr,
@@ -116,6 +122,54 @@ pub struct Run {
     /// A pod that gets data and sends nothing for this long hangs: its callers are told to reconnect.
     #[arg(long, value_name = "DURATION", default_value = "300ms", value_parser = silence)]
     pub silence: Duration,
+}
+
+/// Where the services come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// One YAML file.
+    #[default]
+    File,
+    /// Services, EndpointSlices and Pods of the cluster that this node is in.
+    Kubernetes,
+}
+
+/// What `--source kubernetes` takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct Cluster {
+    /// How to reach the API server; without it the pod's own service account.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This node's name in the cluster.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "NODE_NAME",
+        required_if_eq("source", "kubernetes")
+    )]
+    pub node_name: Option<String>,
+    /// Interfaces that clients' packets come in by; without it those of the default routes.
+    #[arg(long, value_name = "INTERFACE", env = "UPLINKS", value_delimiter = ',')]
+    pub uplink: Vec<String>,
+    /// This node's addresses, which --node-ports takes for VIPs.
+    #[arg(long, value_name = "IP", env = "NODE_IPS", value_delimiter = ',')]
+    pub node_ip: Vec<IpAddr>,
+    /// Steer node ports too.
+    #[arg(long, requires = "node_ip")]
+    pub node_ports: bool,
+    /// Take `spec.externalIPs` for VIPs. Whoever may write Services can then claim any address (CVE-2020-8554).
+    #[arg(long)]
+    pub allow_external_ips: bool,
+    /// What Services of class ingest.steering.dev/xdp may ask for; without it they get no address.
+    #[arg(long, value_name = "CIDR", env = "VIP_RANGES", value_delimiter = ',')]
+    pub vip_range: Vec<IpNet>,
+    /// Switch GRO on in steered pods, which `redirect` needs. Takes CAP_SYS_ADMIN.
+    #[arg(long)]
+    pub pod_gro: bool,
+    /// Where the container runtime binds the network namespaces of pods.
+    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
+    pub netns_dir: PathBuf,
 }
 
 /// Below, packets in flight would count as silence; above, callers have long given up (libsrt: 5 s).
@@ -247,11 +301,13 @@ pub struct Drain {
 #[derive(Clone, Debug, Args)]
 pub struct Doctor {
     /// Check the uplinks of this configuration, and the configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "uplink")]
     pub config: Option<PathBuf>,
-    /// Check this interface.
-    #[arg(long, value_name = "INTERFACE", conflicts_with = "config")]
-    pub uplink: Vec<String>,
+    /// Check what `run` with this source needs.
+    #[arg(long, value_enum, default_value_t)]
+    pub source: Source,
+    #[command(flatten)]
+    pub cluster: Cluster,
 }
 
 #[cfg(test)]
@@ -286,7 +342,17 @@ mod tests {
 
     #[test]
     fn wrong_values_are_usage_errors() {
-        let wrong: [&[&str]; 5] = [
+        let wrong: [&[&str]; 7] = [
+            // Without a node's name.
+            &["ingest-agent", "run", "--source", "kubernetes"],
+            &[
+                "ingest-agent",
+                "run",
+                "--config",
+                "f",
+                "--vip-range",
+                "192.0.2.0",
+            ],
             &[
                 "ingest-agent",
                 "run",

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io, net::SocketAddr};
 
-use crate::{dataplane, ports, reconcile::PlanError, source};
+use crate::{cluster, dataplane, ports, reconcile::PlanError, source};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,18 @@ pub enum Error {
     /// The configuration file was refused.
     #[error(transparent)]
     Config(#[from] source::file::Error),
+    /// A source without its file.
+    #[error("--source file needs --config FILE")]
+    NoConfig,
+    /// No interface to work on.
+    #[error(
+        "no default route, so no uplink was found; \
+         name the interfaces that clients' packets come in by: --uplink eth0"
+    )]
+    NoUplink,
+    /// The cluster cannot be a source.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// The configuration does not fit into the maps.
     #[error("the configuration cannot be applied")]
     Plan(#[from] PlanError),
@@ -86,6 +98,9 @@ impl Error {
                 | dataplane::Error::UplinkCount { .. },
             )
             | Self::Config(_)
+            | Self::NoConfig
+            | Self::NoUplink
+            | Self::Cluster(_)
             | Self::Plan(_)
             | Self::MetricsAddress { .. }
             | Self::LogFilter(_)

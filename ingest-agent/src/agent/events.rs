@@ -6,6 +6,7 @@ use ingest_common::abi::{CutReason, Event, EventKind};
 use tracing::{debug, info, warn};
 
 use crate::{
+    notice::Notice,
     output::socket,
     reconcile::{Observed, Op},
 };
@@ -49,6 +50,23 @@ impl EventLog {
                 _ => {}
             }
         }
+    }
+
+    /// The name of the backend in a slot.
+    pub(super) fn backend(&self, slot: u16) -> Option<&str> {
+        self.backends.get(&slot).map(String::as_str)
+    }
+
+    /// What an event means to the people of a cluster.
+    pub(super) fn notice(&self, event: &Event) -> Option<Notice> {
+        if EventKind::from_u8(event.kind) != Some(EventKind::FlowCut) {
+            return None;
+        }
+        Some(Notice::Cut {
+            service: self.services.get(&event.service)?.clone(),
+            backend: self.backends.get(&event.slot)?.clone(),
+            reason: CutReason::from_u8(event.reason)?,
+        })
     }
 
     /// A new term for the limit on lines.
@@ -141,7 +159,7 @@ mod tests {
         };
         log.learn(&Observed::default(), &[op]);
         log.learn(&Observed::default(), &[]);
-        assert_eq!(log.backends[&3], "live/a");
+        assert_eq!(log.backend(3), Some("live/a"));
 
         let event = Event {
             kind: EventKind::FlowCut as u8,

@@ -4,6 +4,7 @@
 //! pod port, a kernel event, the sweep) ends in `Agent::reconcile`, which derives all from the whole state.
 //! Stopping leaves programs and maps where they are: traffic goes on.
 
+mod drains;
 mod events;
 mod modes;
 mod reconcile;
@@ -11,6 +12,7 @@ mod reconcile;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -23,6 +25,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use self::{
+    drains::Drains,
     events::EventLog,
     modes::{Modes, Prober},
     reconcile::Outcome,
@@ -32,8 +35,9 @@ use crate::{
     dataplane::{self, Dataplane, ProbeTicket},
     error::Error,
     metrics::{AgentMetrics, Probes},
+    notice::Notice,
     ports::PortWatcher,
-    reconcile::PodPort,
+    reconcile::{Observed, PodPort},
     source::{self, Snapshot, Update},
 };
 
@@ -44,7 +48,7 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// The same for backends that are new in a changed configuration.
 const LOOKUP: Duration = Duration::from_millis(200);
 /// What the command line says of the loop.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How packets get into pods.
     pub delivery: Delivery,
@@ -52,12 +56,16 @@ pub struct Settings {
     pub drain_deadline: Option<Duration>,
     /// The ends are spread over this long.
     pub drain_window: Duration,
+    /// Where the network namespaces of pods are bound, for switching GRO on in them; none: their GRO is their own.
+    pub pod_gro: Option<PathBuf>,
 }
 
 /// The running agent.
 #[derive(Debug)]
 pub struct Agent {
     dataplane: Dataplane,
+    /// What the maps hold, kept up with every write. None: they must be read (after a sweep, or a failure).
+    known: Option<Observed>,
     settings: Settings,
     /// The last good one. None: the source has said nothing yet, and what an earlier agent left is kept.
     snapshot: Option<Snapshot>,
@@ -71,6 +79,9 @@ pub struct Agent {
     events: EventLog,
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
+    drains: Drains,
+    /// To the people of the cluster, where there is one.
+    notices: Option<mpsc::Sender<Notice>>,
     /// When to try again, and how long that was put off.
     retry: Option<(Instant, Duration)>,
 }
@@ -85,6 +96,7 @@ impl Agent {
         config: &abi::Config,
         metrics: Arc<AgentMetrics>,
         probes: Arc<Probes>,
+        notices: Option<mpsc::Sender<Notice>>,
     ) -> Result<(Self, PortWatcher), Error> {
         dataplane.set_config(config)?;
         let uplinks = dataplane.uplinks();
@@ -95,6 +107,7 @@ impl Agent {
         let mut agent = Self {
             modes: Modes::new(settings.delivery, veth),
             dataplane,
+            known: None,
             settings,
             snapshot,
             addresses,
@@ -103,12 +116,15 @@ impl Agent {
             events: EventLog::default(),
             metrics,
             probes,
+            drains: Drains::default(),
+            notices,
             retry: None,
         };
-        let observed = agent.dataplane.observe()?;
+        let observed = agent.know()?;
         agent.follow(&observed);
-        agent.settle(FIRST_LOOKUP).await;
         agent.modes.adopt(&observed);
+        agent.known = Some(observed);
+        agent.settle(FIRST_LOOKUP).await;
         match agent.reconcile(Instant::now()) {
             Outcome::Done => {}
             Outcome::Refused(error) | Outcome::Failed(error) => return Err(error),
@@ -184,6 +200,9 @@ impl Agent {
                     let event = event?;
                     self.metrics.event(abi::EventKind::from_u8(event.kind));
                     self.events.log(&event);
+                    if let Some(notice) = self.events.notice(&event) {
+                        self.tell(notice);
+                    }
                 }
                 _ = sweep.tick() => self.sweep(),
                 () = until(wake) => self.probe(),
@@ -214,8 +233,9 @@ impl Agent {
             triggered,
         } = update;
         let last_good = self.snapshot.replace(snapshot);
-        let observed = self.dataplane.observe()?;
+        let observed = self.know()?;
         self.follow(&observed);
+        self.known = Some(observed);
         self.settle(LOOKUP).await;
         match self.reconcile(learned.into()) {
             Outcome::Done => {
@@ -225,7 +245,7 @@ impl Agent {
             Outcome::Failed(error) => self.retry_after(&error),
             Outcome::Refused(error) => {
                 self.snapshot = last_good;
-                self.follow(&observed);
+                self.reconcile_or_retry();
                 return Err(error);
             }
         }
@@ -242,11 +262,40 @@ impl Agent {
         Ok(())
     }
 
+    /// Tells the people of the cluster. They can wait, and a full queue loses: streams come first.
+    fn tell(&self, notice: Notice) {
+        if let Some(notices) = &self.notices
+            && let Err(error) = notices.try_send(notice)
+        {
+            debug!(%error, "a notice is lost");
+        }
+    }
+
+    fn tell_drained(&mut self, sessions: &HashMap<u16, u32>) {
+        let Ok(observed) = self.know() else {
+            return;
+        };
+        for slot in self.drains.swept(&observed, sessions) {
+            if let Some(backend) = self.events.backend(slot).map(str::to_owned) {
+                info!(
+                    backend,
+                    "the last session of this draining backend has ended"
+                );
+                self.tell(Notice::Drained { backend });
+            }
+        }
+        self.known = Some(observed);
+    }
+
     fn sweep(&mut self) {
         self.events.tick();
+        self.probes.turned();
         match self.dataplane.sweep(dataplane::now_ns()) {
             Ok(report) => {
                 debug!(removed = report.removed, kept = report.kept, "flows swept");
+                // The sweep has found out what nothing needs any more.
+                self.known = None;
+                self.tell_drained(&report.by_slot);
                 self.metrics.set_flows(report.by_service);
             }
             Err(error) => warn!(
@@ -265,6 +314,16 @@ impl Agent {
             slots: &self.slots,
         };
         let changed = self.modes.step(Instant::now(), &mut prober);
+        for address in self.modes.take_fallen() {
+            let slot = self.slots.get(&address).copied();
+            if let Some(backend) = slot.and_then(|slot| self.events.backend(slot)) {
+                self.tell(Notice::Fallback {
+                    backend: backend.to_owned(),
+                    mode: DeliveryMode::Peer.as_str(),
+                    reason: self.modes.reason(address, DeliveryMode::Peer),
+                });
+            }
+        }
         self.metrics.redirect_unproven(self.modes.unproven());
         if changed {
             self.reconcile_or_retry();

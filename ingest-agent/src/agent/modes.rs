@@ -47,6 +47,8 @@ pub(super) struct Modes<T = crate::dataplane::ProbeTicket> {
     proofs: BTreeMap<IpAddr, Proof<T>>,
     /// Redirect entries of an earlier agent, taken for proven until a probe says otherwise.
     adopted: HashMap<IpAddr, u32>,
+    /// Whose redirect was found not to work since this was last asked for.
+    fallen: Vec<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -69,12 +71,13 @@ impl<T> Modes<T> {
             veth_uplink,
             proofs: BTreeMap::new(),
             adopted: HashMap::new(),
+            fallen: Vec::new(),
         }
     }
 
     /// Whether `redirect` is to be used where it is proven. A veth's frames may have unfinished checksums, which an
     /// XDP frame cannot carry.
-    fn wants_redirect(&self) -> bool {
+    pub(super) fn wants_redirect(&self) -> bool {
         match self.delivery {
             Delivery::Auto => !self.veth_uplink,
             Delivery::Redirect => true,
@@ -182,6 +185,9 @@ impl<T> Modes<T> {
                     DeliveryMode::Redirect => {
                         tell_redirect(*address, self.delivery, proof.proven, proven);
                         changed |= proof.proven.unwrap_or(false) != proven;
+                        if !proven && proof.proven != Some(false) {
+                            self.fallen.push(*address);
+                        }
                     }
                     _ => tell_peer(*address, proof.proven, proven),
                 }
@@ -197,6 +203,20 @@ impl<T> Modes<T> {
             }
         }
         changed
+    }
+
+    /// Whose redirect was found not to work since the last call.
+    pub(super) fn take_fallen(&mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.fallen)
+    }
+
+    /// Something was done about the pod behind this interface: it is asked again at once.
+    pub(super) fn reconsider(&mut self, ifindex: u32) {
+        let proofs = self.proofs.values_mut();
+        for proof in proofs.filter(|p| p.port.ifindex == ifindex && p.proven != Some(true)) {
+            (proof.proven, proof.unanswered) = (None, 0);
+            proof.due = Instant::now();
+        }
     }
 
     /// How many backends stay on `peer` though `redirect` is wanted.
@@ -331,6 +351,8 @@ mod tests {
             [DeliveryMode::Redirect, DeliveryMode::Peer]
         );
         assert_eq!(modes.unproven(), 1);
+        assert_eq!(modes.take_fallen(), [pod(2)]);
+        assert_eq!(modes.take_fallen(), [] as [IpAddr; 0], "told once");
         assert!(
             modes
                 .reason(pod(2), DeliveryMode::Peer)

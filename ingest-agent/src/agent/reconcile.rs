@@ -14,6 +14,7 @@ use super::Agent;
 use crate::{
     dataplane,
     error::Error,
+    notice::Notice,
     reconcile::{Observed, Op, PlanOptions, PodPort, from_abi, plan, repoint},
 };
 
@@ -38,9 +39,9 @@ impl Agent {
     ///
     /// `since`: when what calls for it became known.
     pub(super) fn reconcile(&mut self, since: Instant) -> Outcome {
-        let observed = match self.dataplane.observe() {
+        let mut observed = match self.know() {
             Ok(observed) => observed,
-            Err(error) => return Outcome::Failed(error.into()),
+            Err(error) => return Outcome::Failed(error),
         };
         self.follow(&observed);
         let found = self.ports.borrow().clone();
@@ -59,18 +60,33 @@ impl Agent {
         };
         let ops = match planned {
             Ok(ops) => ops,
-            Err(error) => return Outcome::Refused(error.into()),
+            Err(error) => {
+                self.known = Some(observed);
+                return Outcome::Refused(error.into());
+            }
         };
         let result = self.write(&ops, &observed, &ports);
         self.remember(&observed, &ops);
         if let Err(error) = result {
             return Outcome::Failed(error.into());
         }
+        for op in &ops {
+            observed.apply(op);
+        }
+        self.known = Some(observed);
         if !ops.is_empty() {
             self.metrics.applied(since.elapsed());
             debug!(writes = ops.len(), took = ?since.elapsed(), "maps written");
         }
         Outcome::Done
+    }
+
+    /// What the maps hold. Whoever takes it gives it back to `known`, unless a write failed.
+    pub(super) fn know(&mut self) -> Result<Observed, Error> {
+        match self.known.take() {
+            Some(observed) => Ok(observed),
+            None => Ok(self.dataplane.observe()?),
+        }
     }
 
     /// A pod's replies must find their program from the first packet that reaches it to the last.
@@ -126,6 +142,13 @@ impl Agent {
             }
             let mode = DeliveryMode::from_u8(backend.mode);
             let reason = self.modes.reason(address, mode);
+            if mode == DeliveryMode::None {
+                self.tell(Notice::Fallback {
+                    backend: name.clone(),
+                    mode: mode.as_str(),
+                    reason,
+                });
+            }
             let mode = mode.as_str();
             // A thousand pods have few reasons.
             let count = told.entry((mode, reason)).or_default();

@@ -3,6 +3,7 @@
 //! Only `run` keeps state; only `drain` and `unload` change any.
 
 mod backends;
+mod begin;
 mod doctor;
 mod drain;
 mod explain;

@@ -10,28 +10,26 @@ use tokio::{
 };
 use tracing::info;
 
+use super::begin::{Begun, Followed};
 use crate::{
-    agent::{Agent, Settings, tell_warnings},
+    agent::{Agent, Settings},
     cli::{KernelLog, Run, XdpMode},
     dataplane::{Dataplane, Lock, LogLevel, Options, Reader, XdpChoice},
     error::Error,
     metrics::{self, AgentMetrics, Probes},
-    source::file,
 };
 
 pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     // From here on a signal stops the agent in order, however early it comes.
     let shutdown = signals()?;
-    let bytes = file::read(&args.config)?;
-    let snapshot = file::parse(&args.config, &bytes)?;
-    tell_warnings(&snapshot);
+    let begun = Begun::new(&args).await?;
     // Before anything else that a running agent holds: its presence is what must be told.
     let lock = Lock::acquire(pin_root)?;
     let address = args.metrics_addr;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::MetricsAddress { address, source })?;
-    let options = options(pin_root, &args, snapshot.uplinks.clone());
+    let options = options(pin_root, &args, begun.uplinks().to_vec());
     let dataplane = Dataplane::load(&options, &lock).await?;
     let metrics = Arc::new(AgentMetrics::default());
     let probes = Arc::new(Probes::default());
@@ -46,28 +44,28 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     ));
     info!(%address, "serving /metrics, /livez and /readyz");
 
-    let uplinks = snapshot.uplinks.clone();
     let settings = Settings {
         delivery: args.delivery,
         drain_deadline: args.drain_deadline,
         drain_window: args.drain_window,
+        pod_gro: args.cluster.pod_gro.then(|| args.cluster.netns_dir.clone()),
     };
     let config = abi::Config {
         silence_ns: args.silence.as_nanos() as u64,
         ..Default::default()
     };
-    let (agent, watcher) = Agent::start(
-        dataplane,
-        settings,
-        Some(snapshot),
-        &config,
-        metrics,
-        probes,
-    )
-    .await?;
-    let (changes, follower) = file::watch(&args.config, bytes, uplinks);
+    let Followed {
+        first,
+        changes,
+        notices,
+        tasks,
+    } = begun.follow(&metrics).await?;
+    let started = Agent::start(
+        dataplane, settings, first, &config, metrics, probes, notices,
+    );
+    let (agent, watcher) = started.await?;
     let result = agent.run(watcher, changes, shutdown).await;
-    follower.abort();
+    drop(tasks);
     // The server may be waiting for a scraper that does not read.
     drop(stop);
     server.abort();

@@ -28,6 +28,12 @@ pub struct ServiceRow {
     pub pool: u16,
     /// Whether only some sources may reach it.
     pub source_ranges: bool,
+    /// Whether all sessions of a client address go to one backend.
+    pub affinity: bool,
+    /// Whether other nodes have ready backends: what none here takes is left to the host.
+    pub elsewhere: bool,
+    /// Whether it was removed, and is kept until its last sessions are told.
+    pub closing: bool,
     /// Established flows.
     pub flows: u64,
     /// Sessions accepted by pods.
@@ -78,6 +84,9 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
                 id: service.id,
                 pool: service.pool,
                 source_ranges: service.flags & abi::SERVICE_SOURCE_RANGES != 0,
+                affinity: service.flags & abi::SERVICE_AFFINITY != 0,
+                elsewhere: service.flags & abi::SERVICE_ELSEWHERE != 0,
+                closing: service.flags & abi::SERVICE_CLOSING != 0,
                 flows: established.count() as u64,
                 accepted: traffic.accepted,
                 rejected: traffic.rejected,
@@ -104,6 +113,7 @@ fn table(rows: &[ServiceRow]) -> String {
             "VIP",
             "PROTOCOL",
             "SOURCES",
+            "NOTES",
             ">FLOWS",
             ">ACCEPTED",
             ">REJECTED",
@@ -120,6 +130,7 @@ fn table(rows: &[ServiceRow]) -> String {
                 r.vip.clone(),
                 r.protocol.to_owned(),
                 if r.source_ranges { "some" } else { "all" }.to_owned(),
+                notes(r),
                 r.flows.to_string(),
                 r.accepted.to_string(),
                 r.rejected.to_string(),
@@ -132,6 +143,21 @@ fn table(rows: &[ServiceRow]) -> String {
             ]
         }),
     )
+}
+
+/// What is not as with every other service.
+fn notes(row: &ServiceRow) -> String {
+    let notes = [
+        (row.affinity, "affinity"),
+        (row.elsewhere, "elsewhere"),
+        (row.closing, "closing"),
+    ];
+    let notes: Vec<&str> = notes
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, note)| *note)
+        .collect();
+    notes.join(" ")
 }
 
 /// What the service carries.

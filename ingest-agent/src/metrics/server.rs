@@ -3,9 +3,10 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -17,16 +18,32 @@ use tracing::warn;
 use super::{AgentMetrics, KernelState, render};
 use crate::dataplane::{self, Reader};
 
-/// What `/readyz` says. The run loop writes it, the server reads it.
+/// A run loop that has not turned for this long hangs. It turns every few seconds with nothing to do.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// What `/livez` and `/readyz` say. The run loop writes it, the server reads it.
 #[derive(Debug, Default)]
 pub struct Probes {
     ready: AtomicBool,
+    /// The run loop's last turn; none before its first.
+    turned: Mutex<Option<Instant>>,
 }
 
 impl Probes {
     /// The configuration is in the maps and the programs are attached.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// The run loop has turned.
+    pub fn turned(&self) {
+        *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether the run loop turns, as far as that can be said: nothing outside this process is asked.
+    fn is_alive(&self) -> bool {
+        let turned = *self.turned.lock().unwrap_or_else(PoisonError::into_inner);
+        turned.is_none_or(|at| at.elapsed() < HUNG)
     }
 }
 
@@ -67,12 +84,23 @@ async fn serve_with(
 ) -> io::Result<()> {
     let routes = Router::new()
         .route("/metrics", get(scrape))
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(Arc::new(served));
     axum::serve(listener, routes)
         .with_graceful_shutdown(shutdown)
         .await
+}
+
+async fn live(State(served): State<Arc<Served>>) -> impl IntoResponse {
+    if served.probes.is_alive() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the run loop hangs; streams go on, changes do not arrive\n",
+        )
+    }
 }
 
 async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
@@ -81,7 +109,7 @@ async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the configuration is not in the maps yet\n",
+            "the first whole desired state is not in the maps yet\n",
         )
     }
 }
@@ -105,8 +133,6 @@ async fn scrape(State(served): State<Arc<Served>>) -> Result<impl IntoResponse, 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -154,6 +180,11 @@ mod tests {
                 .await
                 .starts_with("HTTP/1.1 503")
         );
+        let long_ago = Instant::now().checked_sub(HUNG).unwrap();
+        *probes.turned.lock().unwrap() = Some(long_ago);
+        assert!(request(address, "/livez").await.starts_with("HTTP/1.1 500"));
+        probes.turned();
+        assert!(request(address, "/livez").await.starts_with("HTTP/1.1 200"));
         probes.set_ready();
         assert!(
             request(address, "/readyz")

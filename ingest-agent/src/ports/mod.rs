@@ -110,6 +110,15 @@ impl LinkInfo {
     }
 }
 
+/// The interfaces of this network namespace's default routes, IPv4 and IPv6, by name.
+pub async fn default_interfaces() -> Result<Vec<String>, Error> {
+    let netlink = Netlink::connect()?;
+    let indexes = netlink.default_routes().await?;
+    let links = netlink.links().await?;
+    let named = links.into_iter().filter(|l| indexes.contains(&l.ifindex));
+    Ok(named.map(|link| link.name).collect())
+}
+
 /// The interface of this name in the calling thread's network namespace; `None` where there is none.
 pub async fn link_by_name(name: &str) -> Result<Option<LinkInfo>, Error> {
     Netlink::connect()?.link_by_name(name).await

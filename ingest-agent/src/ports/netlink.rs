@@ -1,6 +1,6 @@
 //! The questions to the kernel, and its answers in our words.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -68,6 +68,30 @@ impl Netlink {
             .try_collect()
             .await
             .map_err(|source| failed("neighbours", source))
+    }
+
+    /// Indexes of the interfaces that default routes lead out by.
+    pub(super) async fn default_routes(&self) -> Result<BTreeSet<u32>, Error> {
+        let questions = [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ];
+        let mut indexes = BTreeSet::new();
+        for question in questions {
+            let answers = self.0.route().get(question).execute();
+            let routes: Vec<RouteMessage> = answers
+                .try_collect()
+                .await
+                .map_err(|source| failed("routes", source))?;
+            let defaults = routes
+                .iter()
+                .filter(|r| r.header.destination_prefix_length == 0);
+            indexes.extend(defaults.filter_map(|r| match route(r) {
+                Route::Out { ifindex, .. } => Some(ifindex),
+                _ => None,
+            }));
+        }
+        Ok(indexes)
     }
 
     /// How a packet to `address` would leave.

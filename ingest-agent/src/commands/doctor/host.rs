@@ -57,6 +57,13 @@ impl HostFacts {
     }
 }
 
+impl HostFacts {
+    /// Whether other network namespaces can be entered.
+    pub(super) fn may_enter(&self) -> bool {
+        self.capabilities >> SYS_ADMIN & 1 == 1
+    }
+}
+
 pub(super) fn checks(facts: &HostFacts) -> Vec<Check> {
     let kernel = match version(&facts.kernel) {
         Some(found) if found >= OLDEST_KERNEL => ok("kernel", &facts.kernel),

@@ -1,5 +1,6 @@
 //! `ingest-agent doctor`: why it would not work on this node. Gathers facts, changes nothing.
 
+mod cluster;
 mod host;
 mod uplink;
 
@@ -9,7 +10,8 @@ use serde::Serialize;
 
 use self::{host::HostFacts, uplink::UplinkFacts};
 use crate::{
-    cli::{Doctor, Output},
+    cli::{Doctor, Output, Source},
+    commands::begin,
     dataplane::{self, Reader},
     error::Error,
     output::{self, print},
@@ -44,7 +46,7 @@ pub enum Grade {
 
 pub(super) async fn run(pin_root: &Path, output: Output, args: &Doctor) -> Result<(), Error> {
     let mut checks = Vec::new();
-    let mut uplinks = args.uplink.clone();
+    let mut uplinks = args.cluster.uplink.clone();
     if let Some(path) = &args.config {
         match file::read(path).and_then(|bytes| file::parse(path, &bytes)) {
             Ok(snapshot) => {
@@ -66,7 +68,20 @@ pub(super) async fn run(pin_root: &Path, output: Output, args: &Doctor) -> Resul
             }
         }
     }
-    checks.extend(host::checks(&HostFacts::gather(pin_root)));
+    let host = HostFacts::gather(pin_root);
+    checks.extend(host::checks(&host));
+    if args.source == Source::Kubernetes {
+        match begin::options(&args.cluster).await {
+            Ok(options) => {
+                checks.extend(cluster::access(crate::cluster::check(&options).await));
+                uplinks = options.uplinks;
+            }
+            Err(error) => checks.push(fail("uplink", &error.chain(), "name it: --uplink eth0")),
+        }
+        if args.cluster.pod_gro {
+            checks.extend(cluster::pod_gro(&args.cluster.netns_dir, host.may_enter()));
+        }
+    }
     let loaded = loaded(pin_root);
     checks.push(loaded_check(&loaded));
     let links = loaded
