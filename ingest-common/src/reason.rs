@@ -64,7 +64,8 @@ reasons! {
         SrtUser = 16, "srt_user";
         /// No backend takes new sessions.
         NoBackend = 17, "no_backend";
-        /// The flow was cut: its caller is told SHUTDOWN and what still comes has no receiver.
+        /// The flow was cut: its caller is told SHUTDOWN and what still comes has no receiver. Or there will be none: the
+        /// service was removed meanwhile.
         FlowCut = 18, "flow_cut";
         /// The frame could not be prepared for delivery (no room, no pod port).
         Undeliverable = 19, "undeliverable";

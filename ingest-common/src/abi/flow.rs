@@ -296,7 +296,10 @@ impl CutReason {
     #[must_use]
     #[inline(always)]
     pub const fn listener_may_live(self) -> bool {
-        matches!(self, Self::BackendGone | Self::Silent | Self::DrainDeadline)
+        matches!(
+            self,
+            Self::BackendGone | Self::Silent | Self::DrainDeadline | Self::ServiceGone
+        )
     }
 }
 

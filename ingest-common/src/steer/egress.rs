@@ -4,7 +4,7 @@ use super::{Node, cut, fate, icmp};
 use crate::{
     abi::{
         self, Address, Backend, CutReason, DeliveryMode, EndpointKey, EventKind, Flow, FlowKey,
-        FlowState, Handshake, Path, ReturnKey, SERVICE_SRT,
+        FlowState, Handshake, Path, ReturnKey, SERVICE_CLOSING, SERVICE_SRT,
     },
     packet::{Datagram, End, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet, Truncated, addresses},
     reason::DropReason,
@@ -142,7 +142,15 @@ impl FromPod<'_> {
             Some(service) => service,
             None => node.handshake(&key)?.service,
         };
-        let is_srt = node.vip(service)?.flags & SERVICE_SRT as u16 != 0;
+        let vip = node.vip(service)?;
+        if vip.in_use == 0 {
+            // Removed, and the client's packets are the host's as well.
+            return None;
+        }
+        let flags = u32::from(vip.flags);
+        drop(vip);
+        let is_srt = flags & SERVICE_SRT != 0;
+        let closing = flags & SERVICE_CLOSING != 0;
         fate::heard(node, self.slot, self.now);
         let flow_key = FlowKey::of_words(self.packet.destination, key.port, service);
         let payload = u64::from(self.datagram.payload);
@@ -155,10 +163,11 @@ impl FromPod<'_> {
         } else {
             Header::NONE
         };
-        if header.is_control() && header.control_type() == control::HANDSHAKE {
+        // Flows of a closing service only become fewer: the agent waits for the last one.
+        if !closing && header.is_control() && header.control_type() == control::HANDSHAKE {
             self.handshake(frame, node, &key, &flow_key, &header);
         }
-        if !is_srt {
+        if !closing && !is_srt {
             self.accept_udp(node, &key, &flow_key);
         }
         match node.flow(&flow_key) {
@@ -174,8 +183,10 @@ impl FromPod<'_> {
             }
             _ => {}
         }
-        node.handshake(&key)
-            .map(|known| (service, Some(known.path)))
+        // A handshake with a closing service must not succeed: the caller would send to nobody. Unanswered, it asks
+        // again, and the host decides.
+        let path = node.handshake(&key)?.path;
+        Some((service, (!(closing && is_srt)).then_some(path)))
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::{Node, Outcome, Verdict, icmp, session};
 use crate::{
-    abi::{self, FlowKey, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey},
+    abi::{self, FlowKey, SERVICE_CLOSING, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey},
     packet::{Datagram, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet},
     reason::{DropReason, PassReason},
 };
@@ -65,7 +65,8 @@ fn udp<F: Frame, N: Node>(
     let Ok(Some(datagram)) = Datagram::read(frame, packet) else {
         return Outcome::drop(DropReason::Malformed);
     };
-    if service.flags & SERVICE_SOURCE_RANGES != 0 {
+    // A service that was removed has no say any more in who may come.
+    if service.flags & (SERVICE_SOURCE_RANGES | SERVICE_CLOSING) == SERVICE_SOURCE_RANGES {
         let source = SourceKey {
             service: u32::from(service.id),
             address: packet.source(),

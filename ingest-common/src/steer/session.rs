@@ -3,8 +3,9 @@
 use super::{Action, Delivery, Node, Outcome, account, cut, fate};
 use crate::{
     abi::{
-        BACKEND_PARTIAL_CHECKSUMS, Backend, DeliveryMode, Flow, FlowKey, FlowState, Handshake,
-        ReturnKey, SERVICE_SRT, Service,
+        BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, Flow, FlowKey, FlowState,
+        Handshake, ReturnKey, SERVICE_AFFINITY, SERVICE_CLOSING, SERVICE_ELSEWHERE, SERVICE_SRT,
+        Service,
     },
     maglev,
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
@@ -29,6 +30,8 @@ pub(super) struct Session<'a, I> {
 pub(super) struct Next {
     /// `Pass`, `Deliver` or `Cut`; drops are errors.
     action: Action,
+    /// Why, for `Pass`.
+    reason: PassReason,
     /// The backend's slot.
     slot: u16,
     /// An established flow decided.
@@ -42,13 +45,19 @@ pub(super) struct Next {
 }
 
 impl Next {
-    const PASS: Self = Self {
+    const NO_FLOW: Self = Self {
         action: Action::Pass,
+        reason: PassReason::NoFlow,
         slot: 0,
         by_flow: false,
         induction: false,
         data: account::Data::NONE,
         listener_id: 0,
+    };
+
+    const ELSEWHERE: Self = Self {
+        reason: PassReason::Elsewhere,
+        ..Self::NO_FLOW
     };
 
     #[inline(always)]
@@ -57,12 +66,17 @@ impl Next {
             action: Action::Deliver,
             slot,
             by_flow,
-            ..Self::PASS
+            ..Self::NO_FLOW
         }
     }
 }
 
 impl<I: Fn() -> u32> Session<'_, I> {
+    #[inline(always)]
+    const fn is(&self, flag: u32) -> bool {
+        self.service.flags & flag != 0
+    }
+
     #[inline(always)]
     fn return_key(&self, slot: u16) -> ReturnKey {
         ReturnKey::of_words(self.packet.source, self.key.port, slot)
@@ -71,7 +85,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
     /// Decides about the datagram, rewrites and counts it.
     #[inline(always)]
     pub(super) fn steer<F: Frame, N: Node>(&self, frame: &mut F, node: &N) -> Outcome {
-        let next = if self.service.flags & SERVICE_SRT != 0 {
+        let next = if self.is(SERVICE_SRT) {
             self.srt(frame, node)
         } else {
             self.udp(frame, node)
@@ -92,7 +106,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
         next: &Next,
     ) -> Result<Outcome, DropReason> {
         if next.action == Action::Pass {
-            return Ok(Outcome::pass(PassReason::NoFlow));
+            return Ok(Outcome::pass(next.reason));
         }
         let backend = node.backend(next.slot).ok_or(DropReason::Undeliverable)?;
         let mut way = delivery(
@@ -143,11 +157,14 @@ impl<I: Fn() -> u32> Session<'_, I> {
         let header = Header::new(frame.words::<4>(offset)?);
         srt::check(frame, &header, offset, self.datagram.payload)?;
         if header.destination == 0 {
+            if self.is(SERVICE_CLOSING) {
+                return Ok(Next::NO_FLOW);
+            }
             return self.handshake(frame, node, offset);
         }
         match node.flow(&self.key) {
             Some(mut flow) => self.established(frame, node, &mut flow, &header),
-            None => Ok(Next::PASS),
+            None => Ok(Next::NO_FLOW),
         }
     }
 
@@ -172,10 +189,14 @@ impl<I: Fn() -> u32> Session<'_, I> {
                 let fate = fate::fate(flow, &backend, &health, now);
                 // Silence is written to the health that is held here.
                 drop(health);
-                if fate == 0 && !header.is_control() {
-                    account::silence(node, flow, now)
-                } else {
+                if fate != 0 {
                     fate
+                } else if self.is(SERVICE_CLOSING) {
+                    CutReason::ServiceGone as u8
+                } else if header.is_control() {
+                    0
+                } else {
+                    account::silence(node, flow, now)
                 }
             }
             FlowState::Cut => flow.cut_reason,
@@ -235,7 +256,11 @@ impl<I: Fn() -> u32> Session<'_, I> {
         let induction = request.kind == srt::INDUCTION;
         let known = self.slot_of_flow(node, request.socket_id, now);
         let mut next = if known == maglev::EMPTY {
-            Next::deliver(self.place(node, request.socket_id, induction, now)?, false)
+            let slot = self.place(node, request.socket_id, induction, now)?;
+            if slot == maglev::EMPTY {
+                return Ok(Next::ELSEWHERE);
+            }
+            Next::deliver(slot, false)
         } else {
             Next::deliver(known, true)
         };
@@ -309,14 +334,20 @@ impl<I: Fn() -> u32> Session<'_, I> {
         self.choose(node)
     }
 
+    /// The slot for a new session; [`maglev::EMPTY`] where none here takes it and the host knows others.
     #[inline(always)]
     fn choose<N: Node>(&self, node: &N) -> Result<u16, DropReason> {
-        let hash = maglev::hash_client(&self.key.address, self.key.port);
+        let port = if self.is(SERVICE_AFFINITY) {
+            0
+        } else {
+            self.key.port
+        };
+        let hash = maglev::hash_client(&self.key.address, port);
         let mut slot = node.place(self.service.pool, hash);
         if slot == maglev::EMPTY {
             slot = node.place_in_doubt(self.service.pool, hash);
         }
-        if slot == maglev::EMPTY {
+        if slot == maglev::EMPTY && !self.is(SERVICE_ELSEWHERE) {
             Err(DropReason::NoBackend)
         } else {
             Ok(slot)
@@ -332,7 +363,13 @@ impl<I: Fn() -> u32> Session<'_, I> {
         if known != maglev::EMPTY {
             return Ok(Next::deliver(known, true));
         }
+        if self.is(SERVICE_CLOSING) {
+            return Ok(Next::NO_FLOW);
+        }
         let slot = self.choose(node)?;
+        if slot == maglev::EMPTY {
+            return Ok(Next::ELSEWHERE);
+        }
         let key = self.return_key(slot);
         if !node.dry_run() && node.handshake(&key).is_none() {
             node.insert_handshake(
@@ -360,14 +397,15 @@ impl<I: Fn() -> u32> Session<'_, I> {
         let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) else {
             return maglev::EMPTY;
         };
-        let goes_on = fate::fate(&flow, &backend, &health, now) == 0;
+        let goes_on = fate::fate(&flow, &backend, &health, now) == 0 && !self.is(SERVICE_CLOSING);
         if !node.dry_run() {
             if goes_on {
                 flow.up.packets += 1;
                 flow.up.bytes += u64::from(self.datagram.payload);
                 flow.up.seen_ns = now;
             } else {
-                // There is no session to end: the next answer, of another pod, begins a new flow.
+                // There is no session to end: the next answer, of another pod, begins a new flow (none where the
+                // service is closing).
                 flow.state = FlowState::Ended as u8;
                 flow.ended_ns = now;
             }
