@@ -5,7 +5,10 @@
 
 pub mod file;
 
-use std::time::{Instant, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Instant, SystemTime},
+};
 
 use crate::reconcile::Desired;
 
@@ -44,3 +47,15 @@ impl Update {
 
 /// A change of the source: the new state, or why it is refused. Kubernetes' is never refused whole.
 pub type Change = Result<Update, file::Error>;
+
+/// The kind of address that no host of a network has, and nothing can be steered to; `None` for a usable one.
+pub(crate) fn not_unicast(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4-mapped"),
+        a if a.is_unspecified() => Some("the unspecified"),
+        a if a.is_multicast() => Some("a multicast"),
+        a if a.is_loopback() => Some("a loopback"),
+        _ => None,
+    }
+}

@@ -1,6 +1,21 @@
 //! From objects to the desired state: [`translate`] is a pure function of copies of objects.
+//!
+//! * `claim`: which Services are ours, and their order of age.
+//! * `services`: one Service by itself, from its `ports`, `vips`, `sources` and `endpoints`.
+//! * `fit`: all together: conflicts over VIPs, limits of the maps.
+//! * `pods`: what own-node Pods say ahead of their slices.
+//!
+//! No I/O and no clock. What the order of objects is, or in which slice an endpoint lies, changes nothing.
 
+mod claim;
+mod endpoints;
+mod fit;
+mod hash;
 mod pods;
+mod ports;
+mod services;
+mod sources;
+mod vips;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +24,18 @@ use std::{
     time::SystemTime,
 };
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::{
+    api::{core::v1::Service, discovery::v1::EndpointSlice},
+    jiff::Timestamp,
+};
 
-pub(super) use self::pods::LocalPods;
+pub(super) use self::{claim::is_claimed, pods::LocalPods};
+use self::{endpoints::Slices, fit::Candidate};
 use super::Options;
 use crate::reconcile::Desired;
+
+/// When the change that a slice tells of happened.
+const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// `namespace`, `name`.
 pub(super) type ObjectName = (String, String);
@@ -82,18 +104,43 @@ pub(super) enum Condition {
 
 /// Derives what `view` means for the node of `options`.
 pub(super) fn translate(view: &View<'_>, options: &Options) -> Derived {
-    let (_, _) = (view, options);
-    Derived::default()
-}
+    let services = view.services.iter().map(Arc::as_ref);
+    let mut claimed: Vec<&Service> = services.filter(|s| is_claimed(s)).collect();
+    claimed.sort_by(|a, b| claim::age(a).cmp(&claim::age(b)));
+    let slices = Slices::of(view);
 
-/// Whether the Service is ours to steer.
-pub(super) fn is_claimed(service: &Service) -> bool {
-    let _ = service;
-    false
+    let mut derived = Derived::default();
+    let mut candidates = Vec::new();
+    for service in claimed {
+        let (namespace, name) = claim::name(service);
+        let owner: ObjectName = (namespace.to_owned(), name.to_owned());
+        let asked = services::read(service, &slices, view.pods, options);
+        candidates.extend(asked.services.into_iter().map(|service| Candidate {
+            owner: owner.clone(),
+            service,
+        }));
+        if !asked.conditions.is_empty() {
+            derived.conditions.insert(owner.clone(), asked.conditions);
+        }
+        if let Some(status) = asked.status {
+            derived.statuses.insert(owner.clone(), status);
+        }
+        derived.pod_uids.extend(asked.pod_uids);
+        if let Some(uid) = &service.metadata.uid {
+            derived.service_uids.insert(owner, uid.clone());
+        }
+    }
+    derived.desired.services = fit::fit(candidates, &mut derived.conditions);
+    derived
 }
 
 /// When the change that a slice tells of happened, as its controller stamped it.
 pub(super) fn trigger_time(slice: &EndpointSlice) -> Option<SystemTime> {
-    let _ = slice;
-    None
+    let annotations = slice.metadata.annotations.as_ref()?;
+    let text = annotations.get(TRIGGER_TIME_ANNOTATION)?;
+    let stamp: Timestamp = text.parse().ok()?;
+    Some(stamp.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     reconcile::{self, Desired, Protocol},
-    source::Snapshot,
+    source::{Snapshot, not_unicast},
 };
 
 /// Most uplinks: what `NODE` has room for.
@@ -282,13 +282,8 @@ impl Checker {
     /// An address that a host can have and packets can be steered to.
     fn unicast(&mut self, text: &Spanned<String>, what: &str) -> Option<IpAddr> {
         let address = self.address(text, what, "203.0.113.10 or \"2001:db8::10\"")?;
-        let kind = match address {
-            IpAddr::V4(a) if a.is_broadcast() => "the broadcast",
-            IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => "an IPv4-mapped",
-            a if a.is_unspecified() => "the unspecified",
-            a if a.is_multicast() => "a multicast",
-            a if a.is_loopback() => "a loopback",
-            a => return Some(a),
+        let Some(kind) = not_unicast(address) else {
+            return Some(address);
         };
         self.problem(
             text.referenced.line(),

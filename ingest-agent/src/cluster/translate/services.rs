@@ -1,0 +1,155 @@
+//! One Service by itself: what it would get if it were the only one.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use k8s_openapi::api::core::v1::Service;
+
+use super::{
+    Condition, LocalPods, ObjectName, claim,
+    endpoints::{Endpoints, Rules, Slices},
+    ports, sources, vips,
+};
+use crate::{cluster::Options, reconcile};
+
+/// What one Service asks for.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// One a steered port, and one a steered node port.
+    pub(super) services: Vec<reconcile::Service>,
+    pub(super) conditions: BTreeSet<Condition>,
+    /// What its status should list, where it lists something else.
+    pub(super) status: Option<Vec<IpAddr>>,
+    pub(super) pod_uids: Vec<(ObjectName, String)>,
+}
+
+pub(super) fn read<'a>(
+    service: &'a Service,
+    slices: &Slices<'a>,
+    pods: &LocalPods,
+    options: &Options,
+) -> Asked {
+    let mut asked = Asked::default();
+    let Some(spec) = service.spec.as_ref() else {
+        return asked;
+    };
+    if spec.type_.as_deref() == Some("ExternalName") {
+        asked.conditions.insert(Condition::Invalid {
+            field: "spec.type",
+            value: "ExternalName".to_owned(),
+            reason: "it has no endpoints; it is not steered",
+        });
+        return asked;
+    }
+    if spec.publish_not_ready_addresses == Some(true) {
+        asked.conditions.insert(Condition::PublishesNotReady);
+    }
+    asked.status = vips::status(service, options, &mut asked.conditions);
+    let ports = ports::steered(service, &mut asked.conditions);
+    let vips = vips::read(service, options, &mut asked.conditions);
+    let source_ranges = sources::ranges(service, &mut asked.conditions);
+    let node_addresses: BTreeSet<IpAddr> = options.node_addresses.iter().copied().collect();
+    let (namespace, name) = claim::name(service);
+    let rules = Rules {
+        service: (namespace, name),
+        node: &options.node,
+        pods,
+        only_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        not_ready_too: spec.publish_not_ready_addresses == Some(true),
+    };
+    let mut used = vips.addresses.clone();
+    for port in ports {
+        let node_port = port.node_port.filter(|_| options.node_ports);
+        let node_port = node_port.filter(|_| !node_addresses.is_empty());
+        if vips.addresses.is_empty() && node_port.is_none() {
+            continue;
+        }
+        let endpoints = Endpoints::join(slices.get((namespace, name)), port.name, &rules);
+        let full_name = if port.name.is_empty() {
+            format!("{namespace}/{name}")
+        } else {
+            format!("{namespace}/{name}:{}", port.name)
+        };
+        let steered = |name: String, vips: &BTreeSet<IpAddr>, number: u16| {
+            let family = |v6: bool| vips.iter().any(|v| v.is_ipv6() == v6);
+            let backends = endpoints.backends.iter();
+            reconcile::Service {
+                name,
+                vips: vips.iter().copied().collect(),
+                port: number,
+                protocol: port.protocol,
+                source_ranges: source_ranges.clone(),
+                affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
+                elsewhere: [false, true]
+                    .into_iter()
+                    .any(|v6| family(v6) && endpoints.takers(v6).elsewhere),
+                backends: backends
+                    .filter(|b| family(b.address.is_ipv6()))
+                    .cloned()
+                    .collect(),
+            }
+        };
+        let mut of_port = BTreeSet::new();
+        if let Some(number) = node_port {
+            of_port.extend(&node_addresses);
+            let name = format!("{full_name}@node");
+            asked.services.push(steered(name, &node_addresses, number));
+        }
+        if !vips.addresses.is_empty() {
+            of_port.extend(&vips.addresses);
+            let service = steered(full_name, &vips.addresses, port.number);
+            asked.services.push(service);
+        }
+        tell_of_takers(
+            &port.label(),
+            &of_port,
+            &endpoints,
+            rules.only_local,
+            &mut asked.conditions,
+        );
+        asked.pod_uids.extend(endpoints.pod_uids);
+        used.extend(of_port);
+    }
+    sources::check_families(&source_ranges, &used, &mut asked.conditions);
+    let node_ports_only = vips.addresses.is_empty() && !asked.services.is_empty();
+    if let Some(reason) = vips.none_because.filter(|_| !node_ports_only) {
+        asked.conditions.insert(Condition::NoVip { reason });
+    }
+    asked
+}
+
+/// Tells where nobody here takes new sessions, of each address family that the VIPs have.
+fn tell_of_takers(
+    port: &str,
+    vips: &BTreeSet<IpAddr>,
+    endpoints: &Endpoints,
+    only_local: bool,
+    conditions: &mut BTreeSet<Condition>,
+) {
+    let mut families: Vec<bool> = vips.iter().map(IpAddr::is_ipv6).collect();
+    families.dedup();
+    let several = families.len() > 1;
+    let all_lack = |lack: &dyn Fn(bool) -> bool| families.iter().all(|v6| lack(*v6));
+    let nobody = |v6: bool| {
+        let takers = endpoints.takers(v6);
+        !takers.here && !takers.elsewhere
+    };
+    // With `externalTrafficPolicy: Local` no client is sent to a node without endpoints: nothing to tell.
+    let elsewhere = |v6: bool| {
+        let takers = endpoints.takers(v6);
+        !takers.here && takers.elsewhere && !only_local
+    };
+    for v6 in &families {
+        let port = |all: bool| match (several && !all, *v6) {
+            (false, _) => port.to_owned(),
+            (true, false) => format!("{port} over IPv4"),
+            (true, true) => format!("{port} over IPv6"),
+        };
+        if nobody(*v6) {
+            let port = port(all_lack(&nobody));
+            conditions.insert(Condition::NoReadyBackend { port });
+        } else if elsewhere(*v6) {
+            let port = port(all_lack(&elsewhere));
+            conditions.insert(Condition::ReadyElsewhere { port });
+        }
+    }
+}
