@@ -1,5 +1,6 @@
 //! The agent under test: `run` in a node's namespace with pins of its own, and the other subcommands.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct Agent {
     netns: PathBuf,
     pin_root: PathBuf,
     config: PathBuf,
+    /// Where `run` takes its services from.
+    source: Vec<OsString>,
     delivery: String,
     process: Option<Process>,
     _guards: [Guard; 2],
@@ -33,20 +36,46 @@ pub struct Agent {
 impl Agent {
     /// Gives `node` an agent with a file of its own; nothing runs yet.
     pub fn install(node: &Namespace, config: &Config, delivery: &str) -> Result<Self> {
+        let mut agent = Self::new(node, delivery)?;
+        agent.source = vec!["--config".into(), agent.config.clone().into()];
+        agent.write(&config.to_string())?;
+        Ok(agent)
+    }
+
+    /// Gives `node` an agent that follows the cluster of `kubeconfig` as node `name`; nothing runs yet.
+    pub fn in_cluster(
+        node: &Namespace,
+        kubeconfig: &Path,
+        name: &str,
+        delivery: &str,
+    ) -> Result<Self> {
+        let mut agent = Self::new(node, delivery)?;
+        agent.source = ["--source", "kubernetes", "--uplink", netns::UPLINK]
+            .map(OsString::from)
+            .to_vec();
+        agent
+            .source
+            .extend(["--node-name", name].map(OsString::from));
+        agent
+            .source
+            .extend(["--kubeconfig".into(), kubeconfig.into()]);
+        Ok(agent)
+    }
+
+    fn new(node: &Namespace, delivery: &str) -> Result<Self> {
         let binary = crate::built("INGEST_AGENT", "release/ingest-agent")?;
         let pin_root = Path::new(BPFFS).join(cleanup::unique_name("pins"));
         let (directory, scratch) = cleanup::scratch_directory("agent")?;
-        let agent = Self {
+        Ok(Self {
             binary,
             netns: node.path(),
             config: directory.join("ingest.yaml"),
+            source: Vec::new(),
             delivery: delivery.to_owned(),
             process: None,
             _guards: [Guard::new(Resource::Directory(pin_root.clone())), scratch],
             pin_root,
-        };
-        agent.write(&config.to_string())?;
-        Ok(agent)
+        })
     }
 
     /// Installs, starts, and waits until it is ready.
@@ -88,9 +117,8 @@ impl Agent {
             METRICS,
             "--delivery",
             &self.delivery,
-            "--config",
         ]);
-        command.arg(&self.config);
+        command.args(&self.source);
         command
     }
 

@@ -6,6 +6,7 @@
 //! * [`peers`]: SRT listeners and callers, `srt-live-transmit` and ffmpeg; [`traffic`]: verified payload for them.
 //! * [`raw`]: packets built by hand; [`scene`]: what most tests begin with.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
+//! * [`cluster`]: a Kubernetes API server, and pods made by CNI plugins.
 //!
 //! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
 //! packets. It panics nowhere but in tests; everything returns [`anyhow::Result`].
@@ -17,6 +18,7 @@
 
 pub mod agent;
 pub mod cleanup;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod fixtures;

@@ -71,7 +71,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    fn create(what: &str) -> Result<Self> {
+    /// Makes one; `what` is for people.
+    pub fn create(what: &str) -> Result<Self> {
         let name = cleanup::unique_name(what);
         let guard = Guard::new(Resource::Namespace(name.clone()));
         command::run("ip", &["netns", "add", &name])?;
