@@ -63,8 +63,13 @@ pub(super) fn explain(decision: abi::Explain, question: &Question<'_>) -> Explan
     let mut text = Vec::new();
     if !port_given {
         text.push(format!(
-            "The port of {} was not given; {SOME_PORT} is assumed. New sessions are placed by address and port.",
-            client.ip()
+            "The port of {} was not given; {SOME_PORT} is assumed. New sessions are placed by {}.",
+            client.ip(),
+            if service.service.flags & abi::SERVICE_AFFINITY == 0 {
+                "address and port"
+            } else {
+                "address alone, so any port meets the same backend"
+            }
         ));
     }
     let name = backend.map_or_else(
@@ -87,7 +92,10 @@ pub(super) fn explain(decision: abi::Explain, question: &Question<'_>) -> Explan
             "{start} meets a flow whose backend {name} cannot go on: the caller is told to reconnect (SHUTDOWN)."
         ),
         "drop" => format!("{start} is dropped: {why}. {}", drop_remedy(decision.reason)),
-        "pass" => format!("{start} is left to this host's own network stack: {why}."),
+        "pass" => format!(
+            "{start} is left to this host's own network stack: {why}. {}",
+            pass_words(decision.reason, service.service)
+        ),
         _ => format!("{start} is not steered at all: the program knows no such service."),
     });
     if let Some(mode) = mode {
@@ -137,6 +145,19 @@ fn drop_remedy(reason: u8) -> &'static str {
         }
         Some(DropReason::Undeliverable) => {
             "The backend has no pod port; `ingest-agent backends` says why."
+        }
+        _ => "`ingest-agent status` counts such packets.",
+    }
+}
+
+fn pass_words(reason: u8, service: abi::Service) -> &'static str {
+    let closing = service.flags & abi::SERVICE_CLOSING != 0;
+    match PassReason::from_u8(reason) {
+        Some(PassReason::Elsewhere) => {
+            "No backend here takes new sessions, but other nodes have ready ones: the host's own balancing, such as kube-proxy, finds them. `ingest-agent backends` says why none here does."
+        }
+        Some(PassReason::NoFlow) if closing => {
+            "The service was removed: its sessions are being cut, and it takes no new ones."
         }
         _ => "`ingest-agent status` counts such packets.",
     }
@@ -263,6 +284,19 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(of(passed, &[]).reason, Some("no_flow"));
+        let passed = abi::Explain {
+            verdict: 1,
+            reason: PassReason::Elsewhere as u8,
+            ..Default::default()
+        };
+        let e = of(passed, &[]);
+        assert_eq!((e.verdict, e.reason), ("pass", Some("elsewhere")));
+        assert!(
+            e.text[0].contains("left to this host's own network stack: elsewhere.")
+                && e.text[0].contains("other nodes have ready ones"),
+            "{:?}",
+            e.text
+        );
         assert!(
             of(
                 abi::Explain {
@@ -276,5 +310,31 @@ mod tests {
                 .contains("SHUTDOWN")
         );
         assert_eq!(of(abi::Explain::default(), &[]).verdict, "none");
+    }
+
+    #[test]
+    fn the_services_flags_are_put_in_words() {
+        let of = |flags, port_given| {
+            let mut srt = service("live/srt", "203.0.113.10:9000");
+            srt.service.flags |= flags;
+            let question = Question {
+                client: "198.51.100.7:40000".parse().unwrap(),
+                port_given,
+                service: &srt,
+                backends: &[],
+                suspicion: None,
+                flows: &[],
+            };
+            let passed = abi::Explain {
+                verdict: 1,
+                reason: PassReason::NoFlow as u8,
+                ..Default::default()
+            };
+            explain(passed, &question).text[0].clone()
+        };
+        assert!(of(abi::SERVICE_CLOSING, true).contains("The service was removed"));
+        assert!(!of(0, true).contains("The service was removed"));
+        assert!(of(abi::SERVICE_AFFINITY, false).contains("address alone"));
+        assert!(of(0, false).contains("address and port"));
     }
 }
