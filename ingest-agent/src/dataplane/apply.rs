@@ -4,7 +4,7 @@ use ingest_common::abi;
 use ipnet::IpNet;
 
 use super::{Dataplane, Error};
-use crate::reconcile::Op;
+use crate::reconcile::{Op, vip};
 
 impl Dataplane {
     /// Does `ops` in order; stops at the first that fails.
@@ -90,6 +90,7 @@ impl Dataplane {
             self.maps
                 .endpoints
                 .insert(&endpoint, &abi::Endpoint { slot: index })?;
+            self.idle_gone.retain(|idle| *idle != slot);
         }
         Ok(())
     }
@@ -131,17 +132,13 @@ impl Dataplane {
         if fresh {
             self.maps.service_stats.fill(id, abi::Traffic::default())?;
         }
-        let vip = abi::Vip {
-            address: key.address,
-            port: key.port,
-            protocol: key.protocol,
-            in_use: 1,
-            pool: service.pool,
-            flags: service.flags as u16,
-        };
-        self.maps.vips.set(id, &vip)?;
+        self.maps.vips.set(id, &vip(key, service))?;
         self.maps.service_names.set(id, &abi::Name::new(name))?;
-        self.maps.services.insert(key, &service)
+        self.maps.services.insert(key, &service)?;
+        if service.flags & abi::SERVICE_CLOSING == 0 {
+            self.idle_closing.retain(|idle| *idle != service.id);
+        }
+        Ok(())
     }
 
     fn remove_service(&mut self, key: &abi::ServiceKey) -> Result<(), Error> {
@@ -156,6 +153,7 @@ impl Dataplane {
         if service.flags & abi::SERVICE_VIP_MARK == 0 && owned {
             self.maps.vips.set(id, &abi::Vip::default())?;
             self.maps.service_names.set(id, &abi::Name::default())?;
+            self.idle_closing.retain(|idle| *idle != service.id);
         }
         Ok(())
     }

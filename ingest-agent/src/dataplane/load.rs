@@ -67,6 +67,7 @@ impl Dataplane {
             pod_ports_adopted: false,
             tables: HashMap::new(),
             idle_gone: Vec::new(),
+            idle_closing: Vec::new(),
             sequence: 0,
             _kernel_log: kernel_log,
         })

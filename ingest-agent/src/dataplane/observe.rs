@@ -8,7 +8,7 @@ use super::{Dataplane, Error, apply::source_range};
 use crate::reconcile::Observed;
 
 impl Dataplane {
-    /// Reads what the maps hold (about 2 ms: batched). Which slots are idle is as of the last [`Self::sweep`].
+    /// Reads what the maps hold (about 2 ms: batched). Which slots and services are idle is as of the last [`Self::sweep`].
     pub fn observe(&mut self) -> Result<Observed, Error> {
         let maps = &self.maps;
         let mut seen = Observed {
@@ -64,6 +64,18 @@ impl Dataplane {
             .iter()
             .copied()
             .filter(|slot| gone.contains(slot))
+            .collect();
+        let closing: BTreeSet<u16> = seen
+            .services
+            .values()
+            .filter(|service| service.flags & abi::SERVICE_CLOSING != 0)
+            .map(|service| service.id)
+            .collect();
+        seen.idle_closing = self
+            .idle_closing
+            .iter()
+            .copied()
+            .filter(|id| closing.contains(id))
             .collect();
         Ok(seen)
     }

@@ -1,19 +1,19 @@
 //! What should be, what is, and the difference. Pure: no aya, no clock, no I/O.
 //!
 //! [`Desired`] comes from a source, [`PodPort`]s from netlink, [`Observed`] from the maps. [`plan`] turns them into
-//! an ordered list of [`Op`]s, which `dataplane` writes one by one. Ids stay stable: a service keeps its id, a
-//! backend its slot, across agents.
+//! an ordered list of [`Op`]s, which `dataplane` writes one by one, and [`Observed::apply`] follows. Ids stay stable:
+//! a service keeps its id, a backend its slot, across agents.
 
+mod observed;
 mod plan;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 use ingest_common::abi;
 use ipnet::IpNet;
 
+pub use observed::Observed;
+pub(crate) use observed::vip;
 pub use plan::{PlanError, PlanOptions, from_abi, plan, repoint, to_abi};
 
 /// What the cluster, or the file, wants. Plain data.
@@ -83,34 +83,6 @@ pub struct PodPort {
     pub partial_checksums: bool,
 }
 
-/// What the maps hold now.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// `SERVICES`, marks of VIP addresses included.
-    pub services: BTreeMap<abi::ServiceKey, abi::Service>,
-    /// `VIPS` in use, by service id.
-    pub vips: BTreeMap<u16, abi::Vip>,
-    /// `SERVICE_NAMES` of ids in use.
-    pub service_names: BTreeMap<u16, String>,
-    /// `BACKENDS`, slots that are not free and slots that were used before (incarnation > 0).
-    pub backends: BTreeMap<u16, abi::Backend>,
-    /// `BACKEND_NAMES` of slots that are not free.
-    pub backend_names: BTreeMap<u16, String>,
-    /// `TENANTS` of slots that are not free.
-    pub tenants: BTreeMap<u16, abi::Tenant>,
-    /// `ENDPOINTS`.
-    pub endpoints: BTreeMap<abi::EndpointKey, u16>,
-    /// Keys of `SOURCES`: service id, network.
-    pub sources: Vec<(u16, IpNet)>,
-    /// Tables that this agent wrote, by pool: the slots each was built from (an adopted table is unknown, and
-    /// written anew).
-    pub tables: HashMap<u16, Vec<u16>>,
-    /// Slots in state `Gone` that no live flow uses any more: free to reuse.
-    pub idle_gone: Vec<u16>,
-    /// Ids of closing services that no live flow uses any more: free to remove.
-    pub idle_closing: Vec<u16>,
-}
-
 /// One write to the dataplane. In a plan's order every packet in between finds a consistent state: backends exist
 /// before tables name them, tables before services use them; and the other way round on removal.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +121,7 @@ pub enum Op {
         pool: u16,
     },
     /// Write `VIPS[id]`, the name, then `SERVICES[key]`. `fresh`: the id is newly used, its statistics are cleared.
+    /// One that is wanted no more is first set to [`abi::SERVICE_CLOSING`].
     SetService {
         /// The key.
         key: abi::ServiceKey,
@@ -164,7 +137,7 @@ pub enum Op {
         /// The mark's key.
         key: abi::ServiceKey,
     },
-    /// Remove a service, or a mark.
+    /// Remove a service that is closed and without sessions, or a mark.
     RemoveService {
         /// The key.
         key: abi::ServiceKey,

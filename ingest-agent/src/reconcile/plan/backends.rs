@@ -11,18 +11,16 @@ use super::{
     super::{Backend, Desired, Observed, Op, PodPort},
     PlanError, PlanOptions, endpoint, from_abi,
     ids::Ids,
-    kept_name,
+    kept_name, services,
 };
 
 pub(super) struct Backends {
     pub(super) free: Vec<Op>,
     /// New backends, and what makes others able: before tables name them.
     pub(super) better: Vec<Op>,
-    /// What takes sessions from backends: after tables have left them out.
-    pub(super) worse: Vec<Op>,
+    /// What takes sessions from backends.
+    pub(super) worse: Worse,
     pub(super) slots: HashMap<EndpointKey, u16>,
-    /// Slots that got another address: tables with these are stale though their members look the same.
-    pub(super) moved: HashSet<u16>,
 }
 
 pub(super) fn plan(
@@ -33,10 +31,15 @@ pub(super) fn plan(
 ) -> Result<Backends, PlanError> {
     // Serving for one service is serving: each service's table decides about its new sessions, the slot's state
     // about the old ones.
-    let mut wanted: BTreeMap<EndpointKey, (&Backend, bool)> = BTreeMap::new();
+    let mut wanted: BTreeMap<EndpointKey, Wanted<'_>> = BTreeMap::new();
     for backend in desired.services.iter().flat_map(|s| &s.backends) {
-        let (_, draining) = wanted.entry(endpoint(backend)).or_insert((backend, true));
-        *draining &= backend.draining;
+        let wanted = wanted.entry(endpoint(backend)).or_insert(Wanted {
+            backend,
+            draining: true,
+            tenant: abi::Tenant::default(),
+        });
+        wanted.draining &= backend.draining;
+        wanted.tenant = known_first(wanted.tenant, backend.tenant);
     }
     let live: BTreeMap<u16, &abi::Backend> = observed
         .backends
@@ -51,14 +54,19 @@ pub(super) fn plan(
         .collect();
     let kept: HashSet<u16> = slots.values().copied().collect();
     let mut freed = observed.idle_gone.clone();
-    freed.retain(|slot| live.contains_key(slot) && !kept.contains(slot));
+    // After a write that failed, a table may still name a slot that is gone.
+    let known = tables_are_known(observed);
+    let named = |slot: &u16| observed.tables.values().any(|slots| slots.contains(slot));
+    freed.retain(|slot| known && live.contains_key(slot) && !kept.contains(slot) && !named(slot));
     let taken = live.keys().copied().filter(|slot| !freed.contains(slot));
     let mut ids = Ids::new(taken, abi::MAX_BACKENDS);
 
     let mut better = Vec::new();
     let mut worse = Vec::new();
-    let mut moved = HashSet::new();
-    for (key, (backend, draining)) in wanted {
+    for (key, wanted) in wanted {
+        let Wanted {
+            backend, draining, ..
+        } = wanted;
         let known = slots.get(&key).copied();
         let slot = match known {
             Some(slot) => slot,
@@ -68,18 +76,20 @@ pub(super) fn plan(
         };
         if known.is_none() {
             slots.insert(key, slot);
-            moved.insert(slot);
         }
         let before = known.and_then(|slot| live.get(&slot).copied());
         let name = kept_name(&backend.name);
-        // Another pod at the same address has none of the old one's sessions.
+        let seen = observed.tenants.get(&slot).copied().unwrap_or_default();
         let tenant = before.filter(|_| {
-            observed
-                .backend_names
-                .get(&slot)
-                .is_none_or(|old| *old == name)
+            let renamed = observed.backend_names.get(&slot);
+            renamed.is_none_or(|old| *old == name) && may_be_same(seen, wanted.tenant)
         });
         let fresh = tenant.is_none();
+        let whose = if fresh {
+            wanted.tenant
+        } else {
+            known_first(wanted.tenant, seen)
+        };
         let entry = entry(
             &key,
             draining,
@@ -89,9 +99,10 @@ pub(super) fn plan(
         );
         let entry = reach(entry, ports.get(&backend.address));
         let complete = observed.endpoints.get(&key) == Some(&slot)
-            && observed.backend_names.get(&slot) == Some(&name);
+            && observed.backend_names.get(&slot) == Some(&name)
+            && seen == whose;
         if fresh || before != Some(&entry) || !complete {
-            let list = if draining && !fresh {
+            let list = if draining && before.is_some_and(is_serving) {
                 &mut worse
             } else {
                 &mut better
@@ -100,7 +111,7 @@ pub(super) fn plan(
                 slot,
                 backend: entry,
                 name,
-                tenant: backend.tenant,
+                tenant: whose,
                 fresh,
             });
         }
@@ -137,10 +148,83 @@ pub(super) fn plan(
     Ok(Backends {
         free,
         better,
-        worse,
+        worse: Worse::new(worse, observed),
         slots,
-        moved,
     })
+}
+
+/// A backend over all services that list it.
+struct Wanted<'a> {
+    backend: &'a Backend,
+    draining: bool,
+    tenant: abi::Tenant,
+}
+
+/// Writes that take sessions from backends, or their last ones.
+pub(super) struct Worse {
+    /// Before the tables, which take much longer: the kernel passes over who does not serve.
+    pub(super) early: Vec<Op>,
+    /// After the tables, which would name nobody that serves otherwise.
+    pub(super) late: Vec<Op>,
+}
+
+impl Worse {
+    fn new(ops: Vec<Op>, observed: &Observed) -> Self {
+        if ops.is_empty() {
+            return Self {
+                early: ops,
+                late: Vec::new(),
+            };
+        }
+        let serves = |slot: &u16| observed.backends.get(slot).is_some_and(is_serving);
+        let worse: HashSet<u16> = ops.iter().filter_map(slot_of).collect();
+        let known = tables_are_known(observed);
+        let would_be_empty: HashSet<u16> = observed
+            .tables
+            .values()
+            .filter(|slots| !slots.iter().any(|s| serves(s) && !worse.contains(s)))
+            .flatten()
+            .copied()
+            .collect();
+        let (early, late) = ops.into_iter().partition(|op| {
+            slot_of(op)
+                .is_none_or(|slot| !serves(&slot) || known && !would_be_empty.contains(&slot))
+        });
+        Self { early, late }
+    }
+}
+
+/// Whether no table may name a slot that we do not know of, as an adopted one may.
+fn tables_are_known(observed: &Observed) -> bool {
+    services::known(observed)
+        .filter(|(_, service)| !services::is_closing(**service))
+        .all(|(_, service)| observed.tables.contains_key(&service.pool))
+}
+
+fn slot_of(op: &Op) -> Option<u16> {
+    match op {
+        Op::SetBackend { slot, .. } => Some(*slot),
+        _ => None,
+    }
+}
+
+fn is_serving(backend: &abi::Backend) -> bool {
+    BackendState::from_u8(backend.state) == BackendState::Serving
+}
+
+/// What `a` knows of a tenant, and what `b` knows besides.
+fn known_first(a: abi::Tenant, b: abi::Tenant) -> abi::Tenant {
+    let first = |a, b| if a == 0 { b } else { a };
+    abi::Tenant {
+        pod: first(a.pod, b.pod),
+        process: first(a.process, b.process),
+    }
+}
+
+/// Another pod at the same address has none of the old one's sessions, nor has a container that was started again.
+fn may_be_same(a: abi::Tenant, b: abi::Tenant) -> bool {
+    let agree = |a, b| a == 0 || b == 0 || a == b;
+    agree(a.pod, b.pod) && agree(a.process, b.process)
 }
 
 /// The writes that follow pods which moved, and change nothing else: for an agent whose source has not spoken yet.

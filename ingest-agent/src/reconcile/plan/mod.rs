@@ -15,7 +15,7 @@ use std::{
 
 use ingest_common::abi::{self, EndpointKey};
 
-use super::{Backend, Desired, Observed, Op, PodPort};
+use super::{Backend, Desired, Observed, Op, PodPort, observed::kept_name};
 
 /// What a plan depends on besides the two states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub struct PlanOptions {
 pub enum PlanError {
     /// No free service id.
     #[error(
-        "more than {limit} VIP:ports, counting removed ones of this change; remove some services first"
+        "more than {limit} VIP:ports, counting removed ones whose sessions have not ended; \
+         try again in a few seconds or remove some services"
     )]
     TooManyServices {
         /// [`abi::MAX_SERVICES`]
@@ -41,7 +42,8 @@ pub enum PlanError {
     },
     /// No free pool id.
     #[error(
-        "more than {limit} pools, counting removed ones of this change; remove some services first"
+        "more than {limit} pools, counting those of removed services whose sessions have not ended; \
+         try again in a few seconds or remove some services"
     )]
     TooManyPools {
         /// [`abi::MAX_POOLS`]
@@ -81,7 +83,8 @@ pub enum PlanError {
 /// The writes that turn `observed` into `desired`. Empty where nothing is to be done.
 ///
 /// A backend that left the desired state becomes `Gone` and keeps its slot until no session needs it
-/// ([`Observed::idle_gone`]); with the same name at the same address it comes back as what it was.
+/// ([`Observed::idle_gone`]); the same tenant at the same address comes back as what it was. A service that left
+/// is closing, and keeps its id and its pool, until no session needs it ([`Observed::idle_closing`]).
 #[expect(clippy::implicit_hasher, reason = "the callers have the default one")]
 pub fn plan(
     desired: &Desired,
@@ -91,17 +94,25 @@ pub fn plan(
 ) -> Result<Vec<Op>, PlanError> {
     let backends = backends::plan(desired, ports, observed, options)?;
     let services = services::plan(desired, observed)?;
-    let tables = tables::plan(desired, observed, &backends, &services.pools)?;
+    let tables = tables::plan(
+        desired,
+        observed,
+        &backends,
+        &services.pools,
+        &services.closing,
+    )?;
 
     let mut ops = backends.free;
+    ops.extend(backends.worse.early);
     ops.extend(backends.better);
     ops.extend(services.add_sources);
     ops.extend(tables.set);
     ops.extend(services.set);
+    ops.extend(tables.clear);
     ops.extend(services.remove);
     ops.extend(tables.remove);
     ops.extend(services.remove_sources);
-    ops.extend(backends.worse);
+    ops.extend(backends.worse.late);
     Ok(ops)
 }
 
@@ -124,11 +135,6 @@ pub fn from_abi(address: &abi::Address) -> IpAddr {
 /// SRT and UDP services share the pod's UDP port.
 fn endpoint(backend: &Backend) -> EndpointKey {
     EndpointKey::new(to_abi(backend.address), backend.port, abi::UDP)
-}
-
-/// The name as a map holds it.
-fn kept_name(name: &str) -> String {
-    abi::Name::new(name).as_str().to_owned()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use ingest_common::abi::{self, ServiceKey};
 use ipnet::IpNet;
 
 use super::{
-    super::{Desired, Observed, Op, Protocol, Service},
+    super::{Desired, Observed, Op, Protocol, Service, vip},
     PlanError,
     ids::Ids,
     kept_name, to_abi,
@@ -23,6 +23,8 @@ pub(super) struct Services<'a> {
     /// Once no service asks for them.
     pub(super) remove_sources: Vec<Op>,
     pub(super) pools: BTreeMap<PoolKey<'a>, u16>,
+    /// Pools of services that are closing, and of no other one.
+    pub(super) closing: BTreeSet<u16>,
 }
 
 pub(super) fn plan<'a>(
@@ -48,9 +50,9 @@ pub(super) fn plan<'a>(
     let mut sources: BTreeSet<(u16, IpNet)> = BTreeSet::new();
     for service in &desired.services {
         let name = kept_name(&service.name);
-        for vip in &service.vips {
-            let pool = pools.give((&service.name, vip.is_ipv4()))?;
-            let key = ServiceKey::new(to_abi(*vip), service.port, abi::UDP);
+        for address in &service.vips {
+            let pool = pools.give((&service.name, address.is_ipv4()))?;
+            let key = ServiceKey::new(to_abi(*address), service.port, abi::UDP);
             let before = observed.services.get(&key).filter(|s| !is_mark(**s));
             let id = match before {
                 Some(before) => before.id,
@@ -65,16 +67,8 @@ pub(super) fn plan<'a>(
                 pool,
                 flags: flags(service),
             };
-            let vip_entry = abi::Vip {
-                address: key.address,
-                port: key.port,
-                protocol: key.protocol,
-                in_use: 1,
-                pool,
-                flags: flags(service) as u16,
-            };
             let same = before == Some(&entry)
-                && observed.vips.get(&id) == Some(&vip_entry)
+                && observed.vips.get(&id) == Some(&vip(&key, entry))
                 && observed.service_names.get(&id) == Some(&name);
             if !same {
                 let (name, fresh) = (name.clone(), before.is_none());
@@ -93,8 +87,9 @@ pub(super) fn plan<'a>(
             let family = service
                 .source_ranges
                 .iter()
-                .filter(|r| r.addr().is_ipv4() == vip.is_ipv4());
-            sources.extend(family.map(|range| (id, *range)));
+                .filter(|r| r.addr().is_ipv4() == address.is_ipv4());
+            // As the map holds it, whatever the bits behind the prefix.
+            sources.extend(family.map(|range| (id, range.trunc())));
         }
     }
     if sources.len() > abi::MAX_SOURCES {
@@ -103,34 +98,66 @@ pub(super) fn plan<'a>(
             limit: abi::MAX_SOURCES,
         });
     }
-    let unwanted = observed.services.keys().filter(|key| !wanted.contains(key));
-    let present: BTreeSet<(u16, IpNet)> = observed.sources.iter().copied().collect();
+    let mut remove = Vec::new();
+    let mut closing = BTreeSet::new();
+    for (&key, service) in known(observed).filter(|(key, _)| !wanted.contains(key)) {
+        if is_closing(*service) && observed.idle_closing.contains(&service.id) {
+            remove.push(Op::RemoveService { key });
+            continue;
+        }
+        closing.insert((key, service.pool));
+        if !is_closing(*service) {
+            // Nobody is refused any more: what has no session is the host's.
+            let flags = service.flags & !abi::SERVICE_SOURCE_RANGES | abi::SERVICE_CLOSING;
+            let name = observed.service_names.get(&service.id);
+            set.push(Op::SetService {
+                key,
+                service: abi::Service { flags, ..*service },
+                name: name.cloned().unwrap_or_default(),
+                fresh: false,
+            });
+        }
+    }
+    wanted.extend(closing.iter().map(|(key, _)| ServiceKey::vip(key.address)));
+    let marks = observed.services.iter().filter(|(_, s)| is_mark(**s));
+    let unwanted = marks.filter(|(key, _)| !wanted.contains(key));
+    remove.extend(unwanted.map(|(&key, _)| Op::RemoveService { key }));
+    let used: HashSet<u16> = pools.given.values().copied().collect();
     Ok(Services {
         set,
-        remove: unwanted.map(|&key| Op::RemoveService { key }).collect(),
+        remove,
         add_sources: sources
-            .difference(&present)
+            .difference(&observed.sources)
             .map(|&(service, range)| Op::AddSource { service, range })
             .collect(),
-        remove_sources: present
+        remove_sources: observed
+            .sources
             .difference(&sources)
             .map(|&(service, range)| Op::RemoveSource { service, range })
             .collect(),
         pools: pools.given,
+        closing: closing
+            .into_iter()
+            .map(|(_, pool)| pool)
+            .filter(|pool| !used.contains(pool))
+            .collect(),
     })
 }
 
 fn flags(service: &Service) -> u32 {
-    let srt = match service.protocol {
-        Protocol::Srt => abi::SERVICE_SRT,
-        Protocol::Udp => 0,
-    };
-    let sources = if service.source_ranges.is_empty() {
-        0
-    } else {
-        abi::SERVICE_SOURCE_RANGES
-    };
-    srt | sources
+    let when = |yes, flag| if yes { flag } else { 0 };
+    when(service.protocol == Protocol::Srt, abi::SERVICE_SRT)
+        | when(
+            !service.source_ranges.is_empty(),
+            abi::SERVICE_SOURCE_RANGES,
+        )
+        | when(service.affinity, abi::SERVICE_AFFINITY)
+        | when(service.elsewhere, abi::SERVICE_ELSEWHERE)
+}
+
+/// Whether it was removed, and is there for its sessions alone.
+pub(super) fn is_closing(service: abi::Service) -> bool {
+    service.flags & abi::SERVICE_CLOSING != 0
 }
 
 fn is_mark(service: abi::Service) -> bool {

@@ -17,6 +17,8 @@ use super::{
 
 pub(super) struct Tables {
     pub(super) set: Vec<Op>,
+    /// Of closing services, which place nobody: their members may go.
+    pub(super) clear: Vec<Op>,
     pub(super) remove: Vec<Op>,
 }
 
@@ -25,6 +27,7 @@ pub(super) fn plan(
     observed: &Observed,
     backends: &Backends,
     pools: &BTreeMap<PoolKey<'_>, u16>,
+    closing: &BTreeSet<u16>,
 ) -> Result<Tables, PlanError> {
     let mut set = Vec::new();
     for service in &desired.services {
@@ -48,32 +51,39 @@ pub(super) fn plan(
             }
             let mut slots: Vec<u16> = members.iter().map(|m| m.slot).collect();
             slots.sort_unstable();
-            let moved = slots.iter().any(|slot| backends.moved.contains(slot));
-            if !moved && observed.tables.get(&pool) == Some(&slots) {
+            if observed.tables.get(&pool) == Some(&slots) {
                 continue;
             }
-            #[expect(clippy::large_stack_arrays, reason = "32 KiB on their way to the heap")]
-            let mut table = Box::new(abi::MaglevTable {
-                slots: [maglev::EMPTY; 16384],
-            });
-            let mut scratch = vec![maglev::Cursor::default(); members.len()];
-            maglev::build(&mut members, &mut scratch, &mut table);
-            set.push(Op::SetTable { pool, slots, table });
+            set.push(table(pool, slots, &mut members));
         }
     }
     let used: HashSet<u16> = pools.values().copied().collect();
     let unused: BTreeSet<u16> = known(observed)
         .map(|(_, s)| s.pool)
         .chain(observed.tables.keys().copied())
-        .filter(|pool| !used.contains(pool))
+        .filter(|pool| !used.contains(pool) && !closing.contains(pool))
         .collect();
+    let full = closing
+        .iter()
+        .filter(|pool| observed.tables.get(pool).is_none_or(|s| !s.is_empty()));
     Ok(Tables {
         set,
+        clear: full.map(|pool| table(*pool, Vec::new(), &mut [])).collect(),
         remove: unused
             .into_iter()
             .map(|pool| Op::RemoveTable { pool })
             .collect(),
     })
+}
+
+fn table(pool: u16, slots: Vec<u16>, members: &mut [maglev::Member]) -> Op {
+    #[expect(clippy::large_stack_arrays, reason = "32 KiB on their way to the heap")]
+    let mut table = Box::new(abi::MaglevTable {
+        slots: [maglev::EMPTY; 16384],
+    });
+    let mut scratch = vec![maglev::Cursor::default(); members.len()];
+    maglev::build(members, &mut scratch, &mut table);
+    Op::SetTable { pool, slots, table }
 }
 
 /// What names a backend alike on every node: its address and port.

@@ -1,8 +1,11 @@
 //! The plan against a model of the maps: applied it gives the desired state, and every step in between is one that
 //! packets may meet.
 
+mod closing;
 mod model;
+mod order;
 mod property;
+mod tenants;
 
 use std::collections::BTreeSet;
 
@@ -57,12 +60,11 @@ fn a_backend_that_leaves_is_gone_until_no_session_needs_it() {
     let slot = slots(&maps)[&ip("10.0.0.4")];
     let ops = run(&mut maps, &one(pods(2)), &ports);
     assert!(
-        matches!(ops[0], Op::SetTable { .. }),
-        "the table leaves it out first"
-    );
-    assert!(
-        matches!(ops[1], Op::SetBackend { fresh: false, .. }),
-        "then its sessions are told"
+        matches!(
+            ops[..],
+            [Op::SetBackend { fresh: false, .. }, Op::SetTable { .. }]
+        ),
+        "{ops:?}"
     );
     assert_eq!(maps.backends[&slot].state, BackendState::Gone as u8);
     assert_eq!(run(&mut maps, &one(pods(2)), &ports), []);
@@ -88,8 +90,8 @@ fn a_backend_that_leaves_is_gone_until_no_session_needs_it() {
 #[test]
 fn a_slot_used_again_has_another_incarnation() {
     let (mut maps, ports) = (Observed::default(), HashMap::new());
-    let all: Vec<Backend> = (0..4).flat_map(|_| pods(1)).take(1).collect();
-    run(&mut maps, &one(all), &ports);
+    run(&mut maps, &one(pods(1)), &ports);
+    run(&mut maps, &one(Vec::new()), &ports);
     for slot in 1..4096 {
         maps.backends.insert(
             slot,
@@ -117,20 +119,16 @@ fn a_slot_used_again_has_another_incarnation() {
     )
     .unwrap();
     assert_eq!(ops[0], Op::FreeBackend { slot: 0 });
-    let Op::SetBackend {
-        slot: 0,
-        backend,
-        fresh: true,
-        ..
-    } = &ops[1]
-    else {
-        panic!("{:?}", ops[1]);
-    };
-    assert_eq!(backend.incarnation, 2);
-    assert!(
-        matches!(ops[2], Op::SetTable { .. }),
-        "same slots, another backend: a new table"
-    );
+    let again = ops.iter().find_map(|op| match op {
+        Op::SetBackend {
+            slot: 0,
+            backend,
+            fresh: true,
+            ..
+        } => Some(backend.incarnation),
+        _ => None,
+    });
+    assert_eq!(again, Some(2));
 }
 
 #[test]
@@ -164,7 +162,7 @@ fn draining_leaves_the_table_and_keeps_its_first_deadline() {
     draining[1].draining = true;
     let slot = slots(&maps)[&draining[1].address];
     let ops = run(&mut maps, &one(draining.clone()), &ports);
-    assert!(matches!(&ops[0], Op::SetTable { slots, .. } if !slots.contains(&slot)));
+    assert!(matches!(&ops[1], Op::SetTable { slots, .. } if !slots.contains(&slot)));
     assert_eq!(maps.backends[&slot].state, BackendState::Draining as u8);
     assert_eq!(maps.backends[&slot].drain_deadline_ns, 1_500);
     assert_eq!(maps.backends[&slot].drain_window_ns, 50);
@@ -244,7 +242,7 @@ fn sources_are_there_before_the_service_asks_and_until_it_no_longer_does() {
         matches!(ops[..], [Op::SetService { .. }, Op::RemoveSource { .. }]),
         "{ops:?}"
     );
-    assert_eq!(maps.sources, []);
+    assert!(maps.sources.is_empty());
 }
 
 #[test]

@@ -70,82 +70,14 @@ pub(super) fn port(ifindex: u32) -> PodPort {
 }
 
 /// Does what the dataplane does.
-pub(super) fn apply(maps: &mut Observed, op: &Op) {
-    match op.clone() {
-        Op::SetBackend {
-            slot,
-            backend,
-            name,
-            tenant,
-            ..
-        } => {
-            let key = EndpointKey::new(backend.address, backend.port, backend.protocol);
-            maps.endpoints.insert(key, slot);
-            maps.backends.insert(slot, backend);
-            maps.backend_names.insert(slot, name);
-            maps.tenants.insert(slot, tenant);
-            maps.idle_gone
-                .retain(|s| *s != slot || backend.state == BackendState::Gone as u8);
-        }
-        Op::FreeBackend { slot } => {
-            let incarnation = maps.backends[&slot].incarnation;
-            maps.endpoints.retain(|_, s| *s != slot);
-            maps.backend_names.remove(&slot);
-            maps.tenants.remove(&slot);
-            maps.backends.insert(
-                slot,
-                abi::Backend {
-                    incarnation,
-                    ..Default::default()
-                },
-            );
-            maps.idle_gone.retain(|s| *s != slot);
-        }
-        Op::SetTable { pool, slots, table } => {
-            let named: BTreeSet<u16> = table.slots[..16381].iter().copied().collect();
-            let members: BTreeSet<u16> = slots.iter().copied().collect();
-            let empty = BTreeSet::from([ingest_common::maglev::EMPTY]);
-            assert_eq!(named, if slots.is_empty() { empty } else { members });
-            maps.tables.insert(pool, slots);
-        }
-        Op::RemoveTable { pool } => drop(maps.tables.remove(&pool)),
-        Op::SetService {
-            key, service, name, ..
-        } => {
-            maps.vips.insert(
-                service.id,
-                abi::Vip {
-                    address: key.address,
-                    port: key.port,
-                    protocol: key.protocol,
-                    in_use: 1,
-                    pool: service.pool,
-                    flags: service.flags as u16,
-                },
-            );
-            maps.service_names.insert(service.id, name);
-            maps.services.insert(key, service);
-        }
-        Op::MarkVip { key } => {
-            let flags = abi::SERVICE_VIP_MARK;
-            maps.services.insert(
-                key,
-                abi::Service {
-                    flags,
-                    ..Default::default()
-                },
-            );
-        }
-        Op::RemoveService { key } => {
-            let service = maps.services.remove(&key).unwrap();
-            if key.port != 0 {
-                maps.vips.remove(&service.id);
-                maps.service_names.remove(&service.id);
-            }
-        }
-        Op::AddSource { service, range } => maps.sources.push((service, range)),
-        Op::RemoveSource { service, range } => maps.sources.retain(|s| *s != (service, range)),
+fn apply(maps: &mut Observed, op: &Op) {
+    if let Op::SetTable { slots, table, .. } = op {
+        let named: BTreeSet<u16> = table.slots[..16381].iter().copied().collect();
+        let members: BTreeSet<u16> = slots.iter().copied().collect();
+        let empty = BTreeSet::from([ingest_common::maglev::EMPTY]);
+        assert_eq!(named, if slots.is_empty() { empty } else { members });
     }
+    maps.apply(op);
 }
 
 /// What must hold for a packet at any moment.
@@ -166,15 +98,37 @@ pub(super) fn assert_consistent(maps: &Observed) {
     }
 }
 
+/// Pools whose table names somebody that serves.
+fn able(maps: &Observed) -> BTreeSet<u16> {
+    let serves = |slot: &u16| maps.backends[slot].state == BackendState::Serving as u8;
+    let able = maps
+        .tables
+        .iter()
+        .filter(|(_, slots)| slots.iter().any(serves));
+    able.map(|(pool, _)| *pool).collect()
+}
+
 pub(super) fn run(
     maps: &mut Observed,
     desired: &Desired,
     ports: &HashMap<IpAddr, PodPort>,
 ) -> Vec<Op> {
     let ops = plan(desired, ports, maps, &OPTIONS).unwrap();
-    for op in &ops {
-        apply(maps, op);
-        assert_consistent(maps);
+    let states: Vec<Observed> = std::iter::once(maps.clone())
+        .chain(ops.iter().map(|op| {
+            apply(maps, op);
+            assert_consistent(maps);
+            maps.clone()
+        }))
+        .collect();
+    let throughout = &able(&states[0]) & &able(maps);
+    for (step, state) in states.iter().enumerate() {
+        let unable = &throughout - &able(state);
+        assert!(
+            unable.is_empty(),
+            "pools {unable:?} serve nobody after {:?}",
+            ops[..step].last()
+        );
     }
     assert_eq!(
         plan(desired, ports, maps, &OPTIONS).unwrap(),
