@@ -274,6 +274,25 @@ pub enum Error {
         /// The mode.
         mode: &'static str,
     },
+    /// GRO in a pod.
+    #[error("{operation} the network namespace {} failed; `peer` delivery needs none of this", netns.display())]
+    PodGro {
+        /// What.
+        operation: &'static str,
+        /// The namespace.
+        netns: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pod's namespace may not be entered.
+    #[error(
+        "entering the network namespace {} needs CAP_SYS_ADMIN: give it to the agent, or run it without --pod-gro",
+        netns.display()
+    )]
+    NotAdmin {
+        /// The namespace.
+        netns: PathBuf,
+    },
     /// Netlink did not answer.
     #[error("asking the kernel for its interfaces failed")]
     Netlink(#[from] crate::ports::Error),
@@ -323,6 +342,8 @@ impl Error {
             Self::Link { .. } => "link",
             Self::Pin { .. } => "pin",
             Self::NoProbe { .. } => "no_probe",
+            Self::PodGro { .. } => "pod_gro",
+            Self::NotAdmin { .. } => "not_admin",
             Self::Netlink(_) => "netlink",
         }
     }

@@ -13,6 +13,7 @@ mod checks;
 mod error;
 mod events;
 mod explain;
+mod gro;
 mod kernel_log;
 mod links;
 mod load;
@@ -41,6 +42,7 @@ pub use self::{
     error::Error,
     events::EventReader,
     explain::explain,
+    gro::{GroOutcome, enable_gro},
     lock::Lock,
     packet::client_frame,
     probe::ProbeTicket,
@@ -166,6 +168,8 @@ pub struct Dataplane {
     tables: HashMap<u16, Vec<u16>>,
     /// Slots that were gone before the last sweep, and that it found no flow on.
     idle_gone: Vec<u16>,
+    /// Ids of services that were closing before the last sweep, and that it found no flow on.
+    idle_closing: Vec<u16>,
     /// Of the last probe.
     sequence: u16,
     /// Ends with the dataplane.

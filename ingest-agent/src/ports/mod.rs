@@ -5,21 +5,25 @@
 //! proven by probes elsewhere. Never reads `/sys/class/net`: that shows the mount's namespace, not ours.
 //! * `decide`: from routes, neighbours and FDB to a pod port; pure.
 //! * `netlink`: the questions.
+//! * `pod_end`: the pod's end of a pod port.
 //! * `watch`: asking again when something changed.
 
 mod decide;
 mod netlink;
+mod pod_end;
 mod watch;
 
 use std::{
     collections::{BTreeSet, HashMap},
     io,
     net::IpAddr,
+    path::PathBuf,
 };
 
 use tokio::{sync::watch as channel, task::JoinHandle};
 
 use self::netlink::Netlink;
+pub use self::pod_end::{PodEnd, pod_end};
 use crate::reconcile::PodPort;
 
 /// What can go wrong with netlink.
@@ -36,6 +40,29 @@ pub enum Error {
         what: String,
         /// Why.
         source: Box<rtnetlink::Error>,
+    },
+    /// No way into the pod behind a pod port.
+    #[error(
+        "no network namespace in {} has the far end of interface {ifindex}; \
+         name the directory where the container runtime binds them: --netns-dir",
+        netns_dir.display()
+    )]
+    NoPodEnd {
+        /// The pod port.
+        ifindex: u32,
+        /// Where it was looked for.
+        netns_dir: PathBuf,
+    },
+    /// Namespaces cannot be listed.
+    #[error(
+        "{} cannot be read; name the directory where the container runtime binds network namespaces: --netns-dir",
+        netns_dir.display()
+    )]
+    NetnsDir {
+        /// The directory.
+        netns_dir: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The socket that tells of changes is gone.
     #[error("the kernel's netlink socket closed: pod ports are not followed any more")]

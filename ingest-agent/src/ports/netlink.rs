@@ -131,7 +131,7 @@ fn is(error: &ErrorMessage, codes: &[i32]) -> bool {
     codes.contains(&error.raw_code().abs())
 }
 
-fn failed(what: impl Into<String>, source: rtnetlink::Error) -> Error {
+pub(super) fn failed(what: impl Into<String>, source: rtnetlink::Error) -> Error {
     Error::Query {
         what: what.into(),
         source: Box::new(source),
