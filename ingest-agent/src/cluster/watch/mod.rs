@@ -1,19 +1,291 @@
-//! Keeps copies of the objects.
+//! Keeps copies of the objects, and derives the whole desired state from all of them at each change.
+//!
+//! `resource` follows one kind of object, `slices` the EndpointSlices of the Services that are claimed right now.
+//! [`follow`] takes up what they tell; nothing it does waits for the API server or for the run loop.
 
-use std::sync::Arc;
+mod backoff;
+mod failure;
+mod resource;
+mod slices;
+mod store;
+#[cfg(test)]
+mod tests;
 
-use kube::Client;
-use tokio::sync::{mpsc, watch};
+use std::{
+    collections::BTreeSet,
+    future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use super::{Options, translate::Derived};
-use crate::{metrics::ClusterMetrics, source::Change};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, Client};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tracing::{info, warn};
 
+pub(super) use self::backoff::Backoff;
+use self::{
+    resource::{Change, Followed, Learned},
+    slices::{Slices, WAITING, Which},
+    store::{Store, Taken},
+};
+use super::{
+    Options,
+    translate::{Derived, LocalPods, View, is_claimed, translate, trigger_time},
+};
+use crate::{
+    metrics::ClusterMetrics,
+    source::{self, Snapshot, Update},
+};
+
+/// How long the first state waits for Pods alone. They only speed things up.
+const PODS_GRACE: Duration = Duration::from_secs(5);
+
+/// Follows Services, slices and this node's Pods, sends an [`Update`] whenever the desired state is another, and
+/// shows `derived` to those who tell. Ends when nobody receives `changes`.
 pub(super) async fn follow(
     client: Client,
     options: Options,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<source::Change>,
     derived: watch::Sender<Arc<Derived>>,
     metrics: ClusterMetrics,
 ) {
-    let (_, _, _, _, _) = (client, options, changes, derived, metrics);
+    let mut tasks = JoinSet::new();
+    let (sender, mut services) = mpsc::channel(WAITING);
+    let followed = Followed {
+        name: "services",
+        api: Api::<Service>::all(client.clone()),
+        labels: None,
+        fields: None,
+        keep: |service| {
+            service.metadata.managed_fields = None;
+            is_claimed(service)
+        },
+        known: BTreeSet::new(),
+    };
+    tasks.spawn(followed.run(sender, metrics.clone()));
+    let (sender, mut pods) = mpsc::channel(WAITING);
+    let followed = Followed {
+        name: "pods",
+        api: Api::<Pod>::all(client.clone()),
+        labels: None,
+        fields: Some(format!("spec.nodeName={}", options.node)),
+        keep: |_| true,
+        known: BTreeSet::new(),
+    };
+    tasks.spawn(followed.run(sender, metrics.clone()));
+
+    let mut state = State::new(client, options, derived, metrics);
+    loop {
+        let wake = state.wake();
+        tokio::select! {
+            () = changes.closed() => return,
+            Some(learned) = services.recv() => state.service(learned),
+            (which, learned) = state.slices.recv() => state.slice(which, learned),
+            Some(learned) = pods.recv() => state.pod(learned),
+            () = until(wake) => {}
+            Ok(permit) = changes.reserve(), if state.update.is_some() => {
+                if let Some(update) = state.update.take() {
+                    permit.send(Ok(update));
+                }
+                continue;
+            }
+        }
+        // One state for all that is there already.
+        while let Ok(learned) = services.try_recv() {
+            state.service(learned);
+        }
+        while let Some((which, learned)) = state.slices.try_recv() {
+            state.slice(which, learned);
+        }
+        while let Ok(learned) = pods.try_recv() {
+            state.pod(learned);
+        }
+        state.derive();
+    }
+}
+
+async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => time::sleep_until(at).await,
+        None => future::pending().await,
+    }
+}
+
+/// What is known, and what came of it.
+struct State {
+    options: Options,
+    /// Those claimed. None: not listed yet.
+    services: Option<Store<Service>>,
+    slices: Slices,
+    pods: LocalPods,
+    pods_listed: bool,
+    /// From when on Pods are not waited for.
+    without_pods: Option<Instant>,
+    /// The last that was derived. None: nothing yet.
+    last: Option<Arc<Derived>>,
+    derived: watch::Sender<Arc<Derived>>,
+    /// On its way to the run loop, which may be busy: newer states take its place.
+    update: Option<Update>,
+    /// Since when there is something to derive.
+    learned: Option<Instant>,
+    triggered: Vec<SystemTime>,
+}
+
+impl State {
+    fn new(
+        client: Client,
+        options: Options,
+        derived: watch::Sender<Arc<Derived>>,
+        metrics: ClusterMetrics,
+    ) -> Self {
+        Self {
+            options,
+            services: None,
+            slices: Slices::new(client, metrics),
+            pods: LocalPods::default(),
+            pods_listed: false,
+            without_pods: None,
+            last: None,
+            derived,
+            update: None,
+            learned: None,
+            triggered: Vec::new(),
+        }
+    }
+
+    fn learned(&mut self, at: Instant) {
+        self.learned = Some(self.learned.map_or(at, |first| first.min(at)));
+    }
+
+    fn service(&mut self, Learned { at, change }: Learned<Service>) {
+        self.learned(at);
+        let services = self.services.get_or_insert_default();
+        services.take(change);
+        let names = services.iter().map(|((_, name), _)| name.clone());
+        self.slices.want(names.collect());
+    }
+
+    fn slice(&mut self, which: Which, Learned { at, change }: Learned<EndpointSlice>) {
+        self.learned(at);
+        for Taken { before, now } in self.slices.take(which, change) {
+            let before = before.and_then(|slice| trigger_time(&slice));
+            // Slices also change for reasons that no one stamped.
+            self.triggered
+                .extend(trigger_time(&now).filter(|&at| before != Some(at)));
+        }
+    }
+
+    fn pod(&mut self, Learned { at, change }: Learned<Pod>) {
+        self.learned(at);
+        match change {
+            Change::Applied(_, pod) => self.pods.applied(&pod, at.into_std()),
+            Change::Deleted(_, pod) => self.pods.deleted(&pod),
+            Change::Listed(pods) => {
+                self.pods_listed = true;
+                let pods = pods.into_iter().map(|(_, pod)| pod).collect::<Vec<_>>();
+                self.pods.relisted(&pods, at.into_std());
+            }
+        }
+    }
+
+    /// When to derive anew though nothing was told.
+    fn wake(&self) -> Option<Instant> {
+        if self.last.is_none() {
+            return self.without_pods;
+        }
+        self.pods.next_expiry().map(Instant::from_std)
+    }
+
+    /// Whether enough is known for a first state.
+    fn complete(&mut self) -> bool {
+        if self.last.is_some() {
+            return true;
+        }
+        if self.services.is_none() || self.slices.pending() {
+            return false;
+        }
+        let now = Instant::now();
+        let until = *self.without_pods.get_or_insert(now + PODS_GRACE);
+        if !self.pods_listed && now < until {
+            return false;
+        }
+        if !self.pods_listed {
+            warn!(
+                "this node's Pods are not known: going on without them; backends go down only once their slices say so"
+            );
+        }
+        true
+    }
+
+    fn derive(&mut self) {
+        if !self.complete() {
+            return;
+        }
+        let now = Instant::now();
+        self.pods.expire(now.into_std());
+        let slices = self.slices.store().iter();
+        let slices = slices.map(|(_, slice)| slice.clone()).collect::<Vec<_>>();
+        self.pods.forget_unreferenced(&slices);
+        // A Service whose slices are not known yet is not there yet: it would look as if it had no backends.
+        let covered = self.services.iter().flat_map(Store::iter);
+        let covered = covered.filter(|((_, name), _)| self.slices.cover(name));
+        let services = covered
+            .map(|(_, service)| service.clone())
+            .collect::<Vec<_>>();
+        let view = View {
+            services: &services,
+            slices: &slices,
+            pods: &self.pods,
+        };
+        let derived = translate(&view, &self.options);
+        let learned = self.learned.take().unwrap_or(now);
+        let triggered = std::mem::take(&mut self.triggered);
+        let last = self.last.clone();
+        if last.is_none() {
+            info!(
+                services = services.len(),
+                slices = slices.len(),
+                "the cluster is known"
+            );
+        }
+        if last
+            .as_ref()
+            .is_none_or(|last| last.desired != derived.desired)
+        {
+            self.update(&derived, learned, triggered);
+        }
+        if last.is_some_and(|last| *last == derived) {
+            return;
+        }
+        let derived = Arc::new(derived);
+        self.last = Some(derived.clone());
+        self.derived.send_replace(derived);
+    }
+
+    fn update(&mut self, derived: &Derived, learned: Instant, triggered: Vec<SystemTime>) {
+        let waiting = self.update.take();
+        let learned = learned.into_std();
+        let mut all = waiting
+            .as_ref()
+            .map(|u| u.triggered.clone())
+            .unwrap_or_default();
+        all.extend(triggered);
+        self.update = Some(Update {
+            snapshot: Snapshot {
+                uplinks: self.options.uplinks.clone(),
+                desired: derived.desired.clone(),
+                warnings: Vec::new(),
+            },
+            learned: waiting.map_or(learned, |update| update.learned.min(learned)),
+            triggered: all,
+        });
+    }
 }
