@@ -15,7 +15,7 @@ const UNKNOWN: &str = "UDP of unknown protocol: it stays with kube-proxy; name t
      srt, or to udp for any other stream";
 
 /// A port that is steered.
-pub(super) struct Port<'a> {
+pub(super) struct Steered<'a> {
     /// Empty where it has none.
     pub(super) name: &'a str,
     pub(super) number: u16,
@@ -23,7 +23,7 @@ pub(super) struct Port<'a> {
     pub(super) protocol: Protocol,
 }
 
-impl Port<'_> {
+impl Steered<'_> {
     /// What people know it by.
     pub(super) fn label(&self) -> String {
         label(self.name, self.number.into())
@@ -42,7 +42,7 @@ fn label(name: &str, number: i32) -> String {
 pub(super) fn steered<'a>(
     service: &'a Service,
     conditions: &mut BTreeSet<Condition>,
-) -> Vec<Port<'a>> {
+) -> Vec<Steered<'a>> {
     let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref());
     let ports = ports.unwrap_or_default();
     let annotated = Annotated::read(service, ports, conditions);
@@ -55,7 +55,7 @@ pub(super) fn steered<'a>(
             _ => Err(TCP),
         };
         match (protocol, number(port.port)) {
-            (Ok(protocol), Some(number)) => steered.push(Port {
+            (Ok(protocol), Some(number)) => steered.push(Steered {
                 name,
                 number,
                 node_port: port.node_port.and_then(self::number),
