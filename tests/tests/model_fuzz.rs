@@ -9,7 +9,7 @@ use std::{
 
 use ingest_common::abi::DeliveryMode;
 use ingest_tests::fixtures::{
-    fuzz::{self, HOOKS},
+    fuzz::{self, FLAGS, HOOKS},
     packet::Family,
     srt, table,
 };
@@ -59,7 +59,7 @@ static FRAMES: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
     let mut frames = BTreeMap::new();
     for row in table::rows() {
         for (at, frame) in row.frames() {
-            let input = fuzz::input(at, row.family, DeliveryMode::Peer, frame);
+            let input = fuzz::input(at, row.family, DeliveryMode::Peer, 0, frame);
             if seen.insert(input.clone()) {
                 frames.entry(slug(&row.name)).or_insert(input);
             }
@@ -131,7 +131,7 @@ fn the_corpora_hold() {
 }
 
 #[test]
-fn every_hook_and_mode_holds_on_every_frame() {
+fn every_hook_mode_and_flag_holds_on_every_frame() {
     for input in FRAMES.values() {
         for at in HOOKS {
             for mode in MODES {
@@ -140,7 +140,9 @@ fn every_hook_and_mode_holds_on_every_frame() {
                 } else {
                     Family::V6
                 };
-                fuzz::frame_steer(&fuzz::input(at, family, mode, &input[1..]));
+                for flags in FLAGS {
+                    fuzz::frame_steer(&fuzz::input(at, family, mode, flags, &input[1..]));
+                }
             }
         }
     }
@@ -172,9 +174,11 @@ proptest! {
     fn mutated_frames_hold(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+        flags in 0..4_u8,
     ) {
-                let input = FRAMES.values().nth(which.index(FRAMES.len())).unwrap();
-        fuzz::frame_steer(&mutated(input, &changes));
+        let mut input = FRAMES.values().nth(which.index(FRAMES.len())).unwrap().clone();
+        input[0] |= flags << 6;
+        fuzz::frame_steer(&mutated(&input, &changes));
     }
 
     #[test]
