@@ -1,6 +1,7 @@
 //! `peers/listener.c`: the ingest server of the tests.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -86,6 +87,8 @@ impl Session {
 pub struct ListenerOptions {
     /// Which wildcard it binds to.
     pub family: Family,
+    /// The address to bind to instead, which its answers come from.
+    pub address: Option<IpAddr>,
     /// Its port.
     pub port: u16,
     /// 10 to 79 characters; `None`: in the clear.
@@ -98,6 +101,7 @@ impl Default for ListenerOptions {
     fn default() -> Self {
         Self {
             family: Family::V4,
+            address: None,
             port: PORT,
             passphrase: None,
             latency_ms: LATENCY_MS,
@@ -115,12 +119,9 @@ impl Listener {
     /// Starts one in `netns` and waits until it may be called.
     pub fn start(netns: &Namespace, name: &str, options: &ListenerOptions) -> Result<Self> {
         let mut command = netns.command(crate::built("INGEST_LISTENER", "peers/listener")?);
-        command.args([
-            "--bind",
-            options.family.any(),
-            "--port",
-            &options.port.to_string(),
-        ]);
+        let any = || options.family.any().to_owned();
+        let bind = options.address.map_or_else(any, |ip| ip.to_string());
+        command.args(["--bind", &bind, "--port", &options.port.to_string()]);
         command.args(["--latency", &options.latency_ms.to_string()]);
         if let Some(passphrase) = &options.passphrase {
             command.args(["--passphrase", passphrase]);
