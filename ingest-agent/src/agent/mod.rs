@@ -6,6 +6,7 @@
 
 mod drains;
 mod events;
+mod gro;
 mod modes;
 mod reconcile;
 
@@ -27,6 +28,7 @@ use tracing::{debug, error, info, warn};
 use self::{
     drains::Drains,
     events::EventLog,
+    gro::PodGro,
     modes::{Modes, Prober},
     reconcile::Outcome,
 };
@@ -69,6 +71,8 @@ pub struct Agent {
     settings: Settings,
     /// The last good one. None: the source has said nothing yet, and what an earlier agent left is kept.
     snapshot: Option<Snapshot>,
+    /// One that did not fit. It may, once the sessions of removed backends have ended.
+    waiting: Option<Snapshot>,
     /// Whose pod ports are followed; the port watcher reads it.
     addresses: watch::Sender<BTreeSet<IpAddr>>,
     /// What it has found.
@@ -80,6 +84,8 @@ pub struct Agent {
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
     drains: Drains,
+    /// Where it was asked for and is of use.
+    gro: Option<PodGro>,
     /// To the people of the cluster, where there is one.
     notices: Option<mpsc::Sender<Notice>>,
     /// When to try again, and how long that was put off.
@@ -110,6 +116,7 @@ impl Agent {
             known: None,
             settings,
             snapshot,
+            waiting: None,
             addresses,
             ports: watcher.ports.clone(),
             slots: HashMap::new(),
@@ -117,9 +124,17 @@ impl Agent {
             metrics,
             probes,
             drains: Drains::default(),
+            gro: None,
             notices,
             retry: None,
         };
+        if let Some(netns_dir) = &agent.settings.pod_gro {
+            if agent.modes.wants_redirect() {
+                agent.gro = Some(PodGro::new(netns_dir));
+            } else {
+                info!("--pod-gro has no use here: redirect is not wanted");
+            }
+        }
         let observed = agent.know()?;
         agent.follow(&observed);
         agent.modes.adopt(&observed);
@@ -142,7 +157,7 @@ impl Agent {
         agent.dataplane.set_node(0)?;
         if agent.snapshot.is_some() {
             agent.metrics.config_read(true);
-            agent.ready()?;
+            agent.done();
         } else {
             info!(
                 backends = agent.slots.len(),
@@ -152,19 +167,25 @@ impl Agent {
         Ok((agent, watcher))
     }
 
-    /// The first whole state is in the maps.
-    fn ready(&mut self) -> Result<(), Error> {
+    /// The maps are up to date: nothing to try again, and ready, if it was the first time.
+    fn done(&mut self) {
+        self.retry = None;
+        if self.snapshot.is_none() || self.probes.is_ready() {
+            return;
+        }
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        self.dataplane.set_node(since.as_nanos() as u64)?;
+        if let Err(error) = self.dataplane.set_node(since.as_nanos() as u64) {
+            self.retry_after(&error.into());
+            return;
+        }
         self.probes.set_ready();
         info!(
             backends = self.slots.len(),
             flows = self.dataplane.max_flows(),
             "ready"
         );
-        Ok(())
     }
 
     /// Runs until `shutdown` is done.
@@ -204,7 +225,13 @@ impl Agent {
                         self.tell(notice);
                     }
                 }
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.sweep();
+                    if let Some(snapshot) = self.waiting.take() {
+                        self.changed(Ok(Update::now(snapshot))).await;
+                    }
+                }
+                ifindex = polling(&mut self.gro) => self.modes.reconsider(ifindex),
                 () = until(wake) => self.probe(),
                 () = until(retry) => self.reconcile_or_retry(),
             }
@@ -212,6 +239,7 @@ impl Agent {
     }
 
     async fn changed(&mut self, change: source::Change) {
+        self.waiting = None;
         let refused = match change {
             Ok(update) => self.take(update).await,
             Err(error) => Err(error.into()),
@@ -239,12 +267,12 @@ impl Agent {
         self.settle(LOOKUP).await;
         match self.reconcile(learned.into()) {
             Outcome::Done => {
-                self.retry = None;
+                self.done();
                 self.metrics.programmed(&triggered);
             }
             Outcome::Failed(error) => self.retry_after(&error),
             Outcome::Refused(error) => {
-                self.snapshot = last_good;
+                self.waiting = std::mem::replace(&mut self.snapshot, last_good);
                 self.reconcile_or_retry();
                 return Err(error);
             }
@@ -255,9 +283,6 @@ impl Agent {
                 services = snapshot.desired.services.len(),
                 "configuration applied"
             );
-        }
-        if last_good.is_none() {
-            self.ready()?;
         }
         Ok(())
     }
@@ -362,6 +387,13 @@ impl Prober for SlotProber<'_> {
 async fn next(events: &mut Option<dataplane::EventReader>) -> Result<abi::Event, dataplane::Error> {
     match events {
         Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn polling(gro: &mut Option<PodGro>) -> u32 {
+    match gro {
+        Some(gro) => gro.next().await,
         None => std::future::pending().await,
     }
 }

@@ -46,6 +46,9 @@ impl Agent {
         self.follow(&observed);
         let found = self.ports.borrow().clone();
         let ports = self.modes.choose(&found);
+        if let Some(gro) = &mut self.gro {
+            gro.follow(&found);
+        }
         let options = PlanOptions {
             now_ns: dataplane::now_ns(),
             drain_deadline_ns: self
@@ -171,7 +174,7 @@ impl Agent {
 
     pub(super) fn reconcile_or_retry(&mut self) {
         match self.reconcile(Instant::now()) {
-            Outcome::Done => self.retry = None,
+            Outcome::Done => self.done(),
             Outcome::Refused(error) | Outcome::Failed(error) => self.retry_after(&error),
         }
     }

@@ -35,6 +35,11 @@ impl Probes {
         self.ready.store(true, Ordering::Release);
     }
 
+    /// Whether it was said.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// The run loop has turned.
     pub fn turned(&self) {
         *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -104,7 +109,7 @@ async fn live(State(served): State<Arc<Served>>) -> impl IntoResponse {
 }
 
 async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
-    if served.probes.ready.load(Ordering::Acquire) {
+    if served.probes.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (
