@@ -94,8 +94,14 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t)]
     pub source: Source,
     /// The services, as YAML. Watched: changes apply at once, invalid ones are refused whole.
-    #[arg(long, value_name = "FILE", required_if_eq("source", "file"))]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "source",
+        required_if_eq("source", "file")
+    )]
     pub config: Option<PathBuf>,
+    /// Of which cluster and node.
     #[command(flatten)]
     pub cluster: Cluster,
     /// Where /metrics, /livez and /readyz are served.
@@ -306,6 +312,7 @@ pub struct Doctor {
     /// Check what `run` with this source needs.
     #[arg(long, value_enum, default_value_t)]
     pub source: Source,
+    /// Of which cluster and node.
     #[command(flatten)]
     pub cluster: Cluster,
 }
@@ -342,7 +349,8 @@ mod tests {
 
     #[test]
     fn wrong_values_are_usage_errors() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
+            &["ingest-agent", "run", "--source", "file"],
             // Without a node's name.
             &["ingest-agent", "run", "--source", "kubernetes"],
             &[

@@ -182,7 +182,7 @@ mod tests {
         std::fs::rename(dir.0.join("tmp"), &file).unwrap();
         assert_eq!(port(next(&mut changes).await), 9003);
 
-        std::fs::write(dir.0.join("v2/ingest.yaml"), GOOD.replace("eth0", "eth3")).unwrap();
+        std::fs::write(&file, GOOD.replace("eth0", "eth3")).unwrap();
         assert!(matches!(
             next(&mut changes).await,
             Err(Error::UplinkChanged { .. })
