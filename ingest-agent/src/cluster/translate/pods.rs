@@ -24,8 +24,10 @@ const LIFETIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct LocalPods {
     pods: HashMap<String, LocalPod>,
-    /// Deleted or ended: such a UID never comes back, whatever an older slice says.
-    gone: HashSet<String>,
+    /// Deleted or ended, and when that was learned: such a UID never comes back, whatever an older slice says.
+    gone: HashMap<String, Option<Instant>>,
+    /// The latest moment that was told.
+    now: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,8 @@ impl LocalPods {
         let Some(uid) = pod.metadata.uid.as_deref() else {
             return;
         };
-        if self.gone.contains(uid) {
+        self.now = self.now.max(Some(now));
+        if self.gone.contains_key(uid) {
             return;
         }
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
@@ -119,8 +122,9 @@ impl LocalPods {
             .iter()
             .filter_map(|p| p.metadata.uid.as_deref())
             .collect();
+        self.now = self.now.max(Some(now));
         let absent = self.pods.extract_if(|uid, _| !listed.contains(&**uid));
-        self.gone.extend(absent.map(|(uid, _)| uid));
+        self.gone.extend(absent.map(|(uid, _)| (uid, self.now)));
         for pod in pods {
             self.applied(pod, now);
         }
@@ -134,6 +138,7 @@ impl LocalPods {
 
     /// Drops signals that no slice has confirmed in time.
     pub(in crate::cluster) fn expire(&mut self, now: Instant) {
+        self.now = self.now.max(Some(now));
         for signal in self.pods.values_mut().flat_map(LocalPod::signals_mut) {
             if signal.expiry().is_some_and(|expiry| expiry <= now) {
                 *signal = Signal::Expired;
@@ -141,21 +146,23 @@ impl LocalPods {
         }
     }
 
-    /// Forgets the gone pods that no slice refers to.
+    /// Forgets the gone pods that no slice refers to. Not at once: a slice on its way may be older than the pod's end.
     pub(in crate::cluster) fn forget_unreferenced(&mut self, slices: &[Arc<EndpointSlice>]) {
         if self.gone.is_empty() {
             return;
         }
         let endpoints = slices.iter().flat_map(|s| &s.endpoints);
-        let mut referenced: HashSet<&str> = endpoints
+        let referenced: HashSet<&str> = endpoints
             .filter_map(|e| e.target_ref.as_ref()?.uid.as_deref())
             .collect();
-        self.gone.retain(|uid| referenced.remove(&**uid));
+        let recent = self.now.and_then(|now| now.checked_sub(LIFETIME));
+        self.gone
+            .retain(|uid, since| *since > recent || referenced.contains(&**uid));
     }
 
     /// What the pod says of its endpoint at `port`.
     pub(super) fn word(&self, uid: &str, port: u16) -> Word {
-        if self.gone.contains(uid) {
+        if self.gone.contains_key(uid) {
             return Word {
                 dead: true,
                 ..Word::default()
@@ -175,7 +182,7 @@ impl LocalPods {
 
     fn is_gone(&mut self, uid: &str) {
         self.pods.remove(uid);
-        self.gone.insert(uid.to_owned());
+        self.gone.insert(uid.to_owned(), self.now);
     }
 }
 

@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use super::{Condition, claim::annotation};
 use crate::{cluster::PROTOCOL_ANNOTATION, reconcile::Protocol};
 
-const TCP: &str = "TCP, which is not steered yet (RTMP neither): it stays with kube-proxy";
-const SCTP: &str = "SCTP, which is not steered: it stays with kube-proxy";
-const RTMP_OVER_UDP: &str = "appProtocol rtmp, which is TCP, on a UDP port: it stays with kube-proxy; \
-     is it srt or udp?";
-const UNKNOWN: &str = "UDP of unknown protocol: it stays with kube-proxy; name the port srt, or set its appProtocol to \
-     srt, or to udp for any other stream";
+const TCP: &str = "it is TCP (RTMP is not steered yet) and stays with kube-proxy";
+const SCTP: &str = "it is SCTP and stays with kube-proxy";
+const RTMP_OVER_UDP: &str =
+    "its appProtocol is rtmp, which is TCP, and the port is UDP: say srt or udp";
+const UNKNOWN: &str = "it is UDP of unknown protocol and stays with kube-proxy; name the port srt, or set its \
+     appProtocol to srt, or to udp for any other stream";
 
 /// A port that is steered.
 pub(super) struct Steered<'a> {

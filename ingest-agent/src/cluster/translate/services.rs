@@ -71,7 +71,6 @@ pub(super) fn read<'a>(
         };
         let steered = |name: String, vips: &BTreeSet<IpAddr>, number: u16| {
             let family = |v6: bool| vips.iter().any(|v| v.is_ipv6() == v6);
-            let backends = endpoints.backends.iter();
             reconcile::Service {
                 name,
                 vips: vips.iter().copied().collect(),
@@ -82,10 +81,8 @@ pub(super) fn read<'a>(
                 elsewhere: [false, true]
                     .into_iter()
                     .any(|v6| family(v6) && endpoints.takers(v6).elsewhere),
-                backends: backends
-                    .filter(|b| family(b.address.is_ipv6()))
-                    .cloned()
-                    .collect(),
+                // Both families': those that no VIP has, in the end, are left out by `fit`.
+                backends: endpoints.backends.clone(),
             }
         };
         let mut of_port = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! Who may send: source ranges.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -52,18 +52,23 @@ pub(super) fn ranges(service: &Service, conditions: &mut BTreeSet<Condition>) ->
 /// Tells of VIPs whose family no range has: nobody may send to them.
 pub(super) fn check_families(
     ranges: &[IpNet],
-    vips: &BTreeSet<std::net::IpAddr>,
+    vips: &BTreeSet<IpAddr>,
     conditions: &mut BTreeSet<Condition>,
 ) {
     if ranges.is_empty() || ranges == [nobody()] {
         return;
     }
-    for vip in vips {
-        if !ranges.iter().any(|r| r.addr().is_ipv4() == vip.is_ipv4()) {
+    let of = |v6: bool| ranges.iter().any(|r| r.addr().is_ipv6() == v6);
+    for (v6, reason) in [
+        (false, "none is IPv4: nobody may send to the IPv4 VIPs"),
+        (true, "none is IPv6: nobody may send to the IPv6 VIPs"),
+    ] {
+        if vips.iter().any(|v| v.is_ipv6() == v6) && !of(v6) {
+            let listed: Vec<String> = ranges.iter().map(ToString::to_string).collect();
             conditions.insert(Condition::Invalid {
                 field: FIELD,
-                value: vip.to_string(),
-                reason: "no range is of this VIP's address family; nobody may send to it",
+                value: listed.join(","),
+                reason,
             });
         }
     }
@@ -71,5 +76,5 @@ pub(super) fn check_families(
 
 /// The range of the unspecified address: no packet comes from it (RFC 4291 §2.5.2).
 fn nobody() -> IpNet {
-    std::net::IpAddr::from([0_u16; 8]).into()
+    IpAddr::from([0_u16; 8]).into()
 }

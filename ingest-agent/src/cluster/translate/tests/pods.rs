@@ -133,12 +133,22 @@ fn a_pod_that_is_gone_stays_gone() {
 }
 
 #[test]
-fn gone_pods_are_forgotten_once_no_slice_refers_to_them() {
+fn gone_pods_are_forgotten_a_while_after_the_last_slice_refers_to_them() {
     let mut world = world();
+    let now = Instant::now();
+    world.pods.applied(&pod(1, json!({})), now);
     world.pods.deleted(&pod(1, json!({})));
-    world.pods.forget_unreferenced(&world.slices);
+    let forget_at = |world: &mut World, after: u64, slices: &[Arc<EndpointSlice>]| {
+        world.pods.expire(now + seconds(after));
+        world.pods.forget_unreferenced(slices);
+    };
+    // A slice on its way may still list it.
+    forget_at(&mut world, 29, &[]);
     assert_eq!(world.backends(), NOBODY);
-    world.pods.forget_unreferenced(&[]);
+    let slices = world.slices.clone();
+    forget_at(&mut world, 3600, &slices);
+    assert_eq!(world.backends(), NOBODY);
+    forget_at(&mut world, 3601, &[]);
     assert_eq!(world.backends(), [READY]);
 }
 

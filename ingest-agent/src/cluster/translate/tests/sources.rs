@@ -67,5 +67,5 @@ fn a_vip_whose_family_no_range_has_is_told() {
         json!({ "spec": { "loadBalancerSourceRanges": ["2001:db8::/32"] } }),
         &[],
     );
-    assert_eq!(invalid(&world), ["203.0.113.10"]);
+    assert_eq!(invalid(&world), ["2001:db8::/32"]);
 }
