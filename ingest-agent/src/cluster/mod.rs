@@ -9,6 +9,8 @@
 
 mod connect;
 mod error;
+#[cfg(test)]
+mod mock;
 mod tell;
 mod translate;
 mod watch;

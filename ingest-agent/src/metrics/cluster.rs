@@ -43,6 +43,13 @@ struct Outcome {
 impl ClusterMetrics {
     /// Puts all families into `registry`.
     pub(super) fn register(&self, registry: &mut Registry) {
+        // All series from the start, so that a rate over a first failure is not missing.
+        for result in ["created", "known", "failed", "dropped"] {
+            self.events.get_or_create(&Outcome { result });
+        }
+        for result in ["written", "failed"] {
+            self.status_writes.get_or_create(&Outcome { result });
+        }
         registry.register(
             "watch_errors",
             "Failed lists and watches of the API server",
@@ -82,6 +89,13 @@ impl ClusterMetrics {
             .inc();
     }
 
+    #[cfg(test)]
+    pub(crate) fn watch_errors_of(&self, resource: &'static str, kind: &'static str) -> u64 {
+        self.watch_errors
+            .get_or_create(&WatchError { resource, kind })
+            .get()
+    }
+
     /// The API server gave a good answer.
     pub(crate) fn heard(&self) {
         let now = SystemTime::now()
@@ -107,6 +121,11 @@ impl ClusterMetrics {
     /// What became of an Event: `created`, `known` (another agent was first), `failed`, `dropped`.
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Outcome { result }).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn events_of(&self, result: &'static str) -> u64 {
+        self.events.get_or_create(&Outcome { result }).get()
     }
 
     /// A status was `written`, or that `failed`.

@@ -66,6 +66,8 @@ fn of_status(status: &Status) -> &'static str {
 
 fn of_code(code: u16) -> &'static str {
     match code {
+        // kube takes a line that it cannot read for a status that says nothing.
+        0 => "decode",
         400 | 422 => "invalid",
         401 => "unauthorized",
         403 => "forbidden",
