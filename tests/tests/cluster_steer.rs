@@ -7,7 +7,7 @@ use std::time::Duration;
 use ingest_tests::cluster::cni::Plugin;
 use ingest_tests::cluster::load::{self, Load, STREAMS};
 use ingest_tests::cluster::objects::{self, Endpoint};
-use ingest_tests::cluster::{Cluster, SERVICE, SLICE};
+use ingest_tests::cluster::{Cluster, SERVICE, SLICE, Served};
 use ingest_tests::peers::{Caller, CallerOptions, Listener, ListenerOptions, LiveTransmit};
 use ingest_tests::scene::LIMIT;
 use ingest_tests::{milliseconds, monotonic_ns};
@@ -78,8 +78,7 @@ fn set(endpoint: &mut Option<Endpoint>, ready: bool, serving: Option<bool>) {
 /// * not ready: its sessions stay and lose nothing, new ones go elsewhere;
 /// * not serving: its sessions are at another pod within a second;
 /// * deleted: its sessions are at another pod within a second of the API's write.
-fn four_encoders_follow_readiness(plugin: Plugin) {
-    let mut cluster = Cluster::with_pods(plugin, 4).unwrap();
+fn four_encoders_follow_readiness(mut cluster: Cluster) {
     cluster.agent.wait_mode("peer").unwrap();
     let _load = Load::start(&cluster).unwrap();
     let before = load::sessions(&cluster).unwrap();
@@ -114,16 +113,43 @@ fn four_encoders_follow_readiness(plugin: Plugin) {
     new_ones_avoid(&cluster, gone, "deleted");
 }
 
+/// The objects are those that are deployed: applied as a person does, with a load balancer that gives the sample its
+/// address.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn four_encoders_follow_readiness_of_ptp_pods() {
-    four_encoders_follow_readiness(Plugin::Ptp);
+fn four_encoders_follow_readiness_of_a_samples_ptp_pods() {
+    let mut cluster = Cluster::new(Plugin::Ptp).unwrap();
+    for folder in ["base", "samples"] {
+        let folder = format!("deploy/kustomize/{folder}");
+        cluster.server.kubectl(&["apply", "-k", &folder]).unwrap();
+    }
+    cluster.served = Served {
+        service: "srs".to_owned(),
+        port_name: "srt".to_owned(),
+        vip: "203.0.113.20:10080".parse().unwrap(),
+    };
+    let balanced = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "srs", "namespace": objects::NAMESPACE},
+        "status": objects::ingress(&[cluster.served.vip.ip()]),
+    });
+    cluster.client.apply(&balanced).unwrap();
+    for _ in 0..4 {
+        cluster.add_pod().unwrap();
+    }
+    cluster.publish().unwrap();
+    cluster
+        .start_agent(&["--vip-range", "203.0.113.0/24"])
+        .unwrap();
+    cluster.wait_backends(4).unwrap();
+    four_encoders_follow_readiness(cluster);
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn four_encoders_follow_readiness_of_bridge_pods() {
-    four_encoders_follow_readiness(Plugin::Bridge);
+    four_encoders_follow_readiness(Cluster::with_pods(Plugin::Bridge, 4).unwrap());
 }
 
 /// A cluster with one encoder, and the pod where it is.

@@ -221,6 +221,22 @@ impl ApiServer {
         .to_string()
     }
 
+    /// What the administrator types.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = std::process::Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.node.display()))
+            .arg("--")
+            .arg(self.binary.with_file_name("kubectl"))
+            .arg(flag("--kubeconfig", &self.kubeconfig("admin")))
+            // What it learns of one server is of no use for the next at the same address.
+            .arg(flag("--cache-dir", &self.directory.join("kubectl")))
+            .args(arguments)
+            .current_dir(crate::workspace());
+        let output = crate::command::output(command)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// SIGSTOP: it hangs, with all connections open.
     pub fn hang(&self) -> Result<u64> {
         self.signal(Signal::SIGSTOP)

@@ -13,10 +13,11 @@ pub mod load;
 pub mod objects;
 pub mod rights;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::apiserver::ApiServer;
 use self::client::Client;
@@ -24,13 +25,34 @@ use self::cni::{CniPod, Network, Plugin};
 use self::objects::{Endpoint, NODE};
 use crate::agent::Agent;
 use crate::netns::{Family, Layout, Topology};
-use crate::peers::{Accepted, Listener, ListenerOptions, Target};
+use crate::peers::{Accepted, Listener, ListenerOptions, PORT, Target};
 use crate::scene::LIMIT;
 
 /// The Service of [`Cluster::with_pods`].
 pub const SERVICE: &str = "ingest";
-/// Its slice.
+/// The slice that [`Cluster::publish`] writes.
 pub const SLICE: &str = "ingest-x7k2p";
+
+/// Which Service the pods are behind.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Its name.
+    pub service: String,
+    /// The name of its port.
+    pub port_name: String,
+    /// What callers dial. Pods listen on the same port.
+    pub vip: SocketAddr,
+}
+
+impl Default for Served {
+    fn default() -> Self {
+        Self {
+            service: SERVICE.to_owned(),
+            port_name: "srt".to_owned(),
+            vip: SocketAddr::new(Family::V4.vip(), PORT),
+        }
+    }
+}
 
 /// A pod that runs: its namespace, its listener, its object, and its endpoint.
 #[derive(Debug)]
@@ -60,6 +82,8 @@ pub struct Cluster {
     pub client: Client,
     /// The API server.
     pub server: ApiServer,
+    /// Which Service the pods are behind.
+    pub served: Served,
     /// Where pods are.
     pub network: Network,
     /// The namespaces.
@@ -86,6 +110,7 @@ impl Cluster {
             agent,
             client,
             server,
+            served: Served::default(),
             network,
             topology,
         })
@@ -117,11 +142,16 @@ impl Cluster {
             .ok()
             .and_then(|index| b'a'.checked_add(index))
             .context("at most 26 pods")?;
-        let name = format!("{SERVICE}-{}", char::from(letter));
+        let name = format!("{}-{}", self.served.service, char::from(letter));
         let place = self.network.add(&name)?;
-        let listener = Listener::start(&place.pod.netns, &name, &ListenerOptions::default())?;
+        let options = ListenerOptions {
+            port: self.served.vip.port(),
+            ..ListenerOptions::default()
+        };
+        let listener = Listener::start(&place.pod.netns, &name, &options)?;
         let addresses = [place.pod.v4.into(), place.pod.v6.into()];
-        let object = objects::pod(&name, &addresses, 0);
+        let mut object = objects::pod(&name, &addresses, 0);
+        object["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(options.port);
         let applied = self.client.apply(&object)?;
         let uid = applied["metadata"]["uid"].as_str().context("no UID")?;
         let mut endpoint = Endpoint::new(place.pod.v4.into());
@@ -140,7 +170,9 @@ impl Cluster {
     /// Writes the slice as the endpoints are.
     pub fn publish(&self) -> Result<()> {
         let endpoints: Vec<_> = self.endpoints();
-        let slice = objects::slice(SERVICE, SLICE, &endpoints);
+        let mut slice = objects::slice(&self.served.service, SLICE, &endpoints);
+        slice["ports"][0]["name"] = json!(self.served.port_name);
+        slice["ports"][0]["port"] = json!(self.served.vip.port());
         self.client.apply(&slice).map(drop)
     }
 
@@ -179,7 +211,9 @@ impl Cluster {
 
     /// What a caller of `stream` dials.
     pub fn target(&self, stream: &str) -> Target {
-        Target::new(Family::V4.vip(), stream)
+        let mut target = Target::new(self.served.vip.ip(), stream);
+        target.address.set_port(self.served.vip.port());
+        target
     }
 
     /// Every session of `stream` after `after_ns`: the pod and what its listener said, in order.
