@@ -1,7 +1,5 @@
 //! The agent needs what its ClusterRole grants, all of it and no more.
 
-#![expect(clippy::unwrap_used, reason = "a test panics")]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -196,14 +196,14 @@ impl ApiServer {
 
     /// Whether the next server knows the agent's token.
     pub fn let_agent_in(&self, known: bool) -> Result<()> {
-        let mut tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n");
+        let mut tokens = vec![format!("{ADMIN_TOKEN},admin,1,\"system:masters\"")];
         if known {
-            tokens.push_str(&format!(
-                "{AGENT_TOKEN},{},2,\"system:serviceaccounts\"\n",
-                self.agent
+            let agent = &self.agent;
+            tokens.push(format!(
+                "{AGENT_TOKEN},{agent},2,\"system:serviceaccounts\""
             ));
         }
-        write(&self.directory.join("tokens.csv"), &tokens)
+        write(&self.directory.join("tokens.csv"), &tokens.join("\n"))
     }
 
     fn kubeconfig_text(&self, token: &str) -> String {
