@@ -75,7 +75,7 @@ pub(crate) fn install() -> Result<()> {
         .status()
         .context("starting python")?;
     if !unpacked.success() {
-        bail!("no helm or kubectl in {}: {unpacked}", REQUIREMENTS);
+        bail!("no helm or kubectl in {REQUIREMENTS}: {unpacked}");
     }
     check(&bin)?;
     fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))

@@ -1,5 +1,10 @@
 //! Renders `deploy/` by the real helm and kubectl, without a cluster, and reads what comes out.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics; clippy looks for #[test] only"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -55,15 +60,19 @@ pub(crate) fn kustomize(components: &[&str]) -> Vec<Value> {
     let deploy = up.join(workspace().strip_prefix("/").unwrap());
     let deploy = deploy.join("deploy/kustomize");
     let deploy = deploy.display();
-    let mut text = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{deploy}/base]\ncomponents:\n"
-    );
-    for component in components {
-        text.push_str(&format!("  - {deploy}/components/{component}\n"));
-    }
+    let components: Vec<_> = components
+        .iter()
+        .map(|component| format!("{deploy}/components/{component}"))
+        .collect();
+    let text = serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [format!("{deploy}/base")],
+        "components": components,
+    });
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("kustomize"));
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("kustomization.yaml"), text).unwrap();
+    fs::write(folder.join("kustomization.yaml"), text.to_string()).unwrap();
     build(&folder)
 }
 
