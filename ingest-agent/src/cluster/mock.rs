@@ -20,7 +20,7 @@ type Answer = Response<Channel<Bytes, io::Error>>;
 
 pub(super) const NODE: &str = "here";
 /// With a paused clock this is no time, but longer than anything that the source waits for.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 
 /// A request that waits for its answer.
 pub(super) struct Call {

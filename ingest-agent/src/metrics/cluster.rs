@@ -45,10 +45,12 @@ impl ClusterMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         // All series from the start, so that a rate over a first failure is not missing.
         for result in ["created", "known", "failed", "dropped"] {
-            self.events.get_or_create(&Outcome { result });
+            self.events.get_or_create(&Outcome { result }).inc_by(0);
         }
         for result in ["written", "failed"] {
-            self.status_writes.get_or_create(&Outcome { result });
+            self.status_writes
+                .get_or_create(&Outcome { result })
+                .inc_by(0);
         }
         registry.register(
             "watch_errors",

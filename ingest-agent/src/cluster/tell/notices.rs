@@ -17,7 +17,7 @@ use crate::notice::Notice;
 /// Cuts are counted this long, and then told together.
 const COLLECT: Duration = Duration::from_secs(5);
 /// A fallback that lasts, or comes and goes, is told again after this.
-const REMIND: Duration = Duration::from_secs(600);
+const REMIND: Duration = Duration::from_mins(10);
 /// At most so many Events at once,
 const BURST: u32 = 20;
 /// and one more each time this has passed.
@@ -138,27 +138,28 @@ impl Notices {
         let mut all = Vec::new();
         for ((pod, service, why), count) in std::mem::take(&mut self.cuts) {
             let sessions = if count == 1 {
-                "1 session was".to_owned()
+                "1 session"
             } else {
-                format!("{count} sessions were")
+                &format!("{count} sessions")
             };
+            let were = if count == 1 { "was" } else { "were" };
             let (object, port) = match service.split_once(':') {
-                Some((object, port)) => (object, format!(" (port {port})")),
+                Some((object, port)) => (object, format!(", port {port},")),
                 None => (service.as_str(), String::new()),
             };
-            let note = format!("{sessions} cut: {why}. Callers were told to connect again");
+            let end = format!("{were} cut: {why}. Callers were told to connect again.");
             let about_pod = Saying {
                 about: About::Pod(pod.clone()),
                 kind: EventType::Warning,
                 reason: "SessionsCut",
-                note: format!("{note} to Service {object}{port}."),
+                note: format!("{sessions} of Service {object}{port} {end}"),
             };
             let about_service = Saying {
                 about: About::Service {
                     service: object.to_owned(),
                     pod: pod.clone(),
                 },
-                note: format!("{note}{port}; they were on pod {pod}."),
+                note: format!("{sessions} on pod {pod}{port} {end}"),
                 ..about_pod.clone()
             };
             all.extend([about_pod, about_service]);

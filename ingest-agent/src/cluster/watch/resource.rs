@@ -28,7 +28,7 @@ use crate::{
 /// Objects a page. An API server refuses nothing for being large, but it is slow.
 const PAGE: u32 = 500;
 /// A list of a hundred pages from a busy server takes less.
-const LIST_TIMEOUT: Duration = Duration::from_secs(120);
+const LIST_TIMEOUT: Duration = Duration::from_mins(2);
 /// A page. Servers give up after 60 s, but then there is no use in it.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(40);
 /// The server ends watches itself; this much later the connection is dead.
@@ -183,13 +183,12 @@ where
                     objects.push((name, Arc::new(object)));
                 }
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => {
-                    let version = page.metadata.resource_version.filter(|v| !v.is_empty());
-                    return Ok((objects, version.ok_or(Failure::ListUnversioned)?));
-                }
+            let more = page.metadata.continue_.filter(|token| !token.is_empty());
+            if more.is_none() {
+                let version = page.metadata.resource_version.filter(|v| !v.is_empty());
+                return Ok((objects, version.ok_or(Failure::ListUnversioned)?));
             }
+            params.continue_token = more;
         }
     }
 

@@ -43,14 +43,18 @@ fn cuts_are_counted_and_told_together() {
     assert_eq!(said.len(), 4);
     assert_eq!(said[0].about, About::Pod("live/one".to_owned()));
     assert!(
-        said[0].note.starts_with("50 sessions were cut: "),
+        said[0]
+            .note
+            .starts_with("50 sessions of Service live/a, port srt, were cut: "),
         "{}",
         said[0].note
     );
     assert!(
-        said[0].note.contains("Service live/a (port srt)"),
+        said[1]
+            .note
+            .starts_with("50 sessions on pod live/one, port srt, were"),
         "{}",
-        said[0].note
+        said[1].note
     );
     let service = About::Service {
         service: "live/a".to_owned(),
@@ -58,7 +62,9 @@ fn cuts_are_counted_and_told_together() {
     };
     assert_eq!(said[1].about, service);
     assert!(
-        said[2].note.starts_with("1 session was cut: "),
+        said[2]
+            .note
+            .contains("1 session of Service live/a, port srt, was cut: "),
         "{}",
         said[2].note
     );

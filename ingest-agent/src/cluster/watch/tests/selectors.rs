@@ -79,7 +79,7 @@ async fn a_service_that_is_given_up_is_gone_at_once() {
     while let Ok(call) = scene.server.slices.try_recv() {
         drop(call);
     }
-    assert!(scene.is_silent(Duration::from_secs(60)).await);
+    assert!(scene.is_silent(Duration::from_mins(1)).await);
     assert!(scene.server.slices.try_recv().is_err());
 }
 
