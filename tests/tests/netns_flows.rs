@@ -87,7 +87,18 @@ fn a_sweep_forgets_what_is_over_and_counts_the_rest() {
         println!("read in {:?}", start.elapsed());
         assert_eq!(reader.max_flows(), 131_072);
 
-        // A slot that is gone is idle only when its last flow is.
+        // So is a service that closes, and a slot that is gone: idle only when the last flow is.
+        let set = |flags| Op::SetService {
+            key: abi::ServiceKey::new(abi::v4_mapped(lab::VIP), lab::VIP_PORT, abi::UDP),
+            service: abi::Service {
+                id: 0,
+                pool: 0,
+                flags: abi::SERVICE_SRT | flags,
+            },
+            name: "live/srt".into(),
+            fresh: false,
+        };
+        let closing = [set(abi::SERVICE_CLOSING)];
         let gone = |incarnation| {
             let Op::SetBackend {
                 slot,
@@ -108,11 +119,20 @@ fn a_sweep_forgets_what_is_over_and_counts_the_rest() {
                 fresh: false,
             }]
         };
+        let none = [0_u16; 0];
         dataplane.apply(&gone(1)).unwrap();
+        dataplane.apply(&closing).unwrap();
         dataplane.sweep(now_ns()).unwrap();
-        assert_eq!(dataplane.observe().unwrap().idle_gone, [0_u16; 0]);
+        assert_eq!(dataplane.observe().unwrap().idle_gone, none);
+        assert_eq!(dataplane.observe().unwrap().idle_closing, none);
         dataplane.sweep(now_ns() + 120_000_000_000).unwrap();
         assert_eq!(dataplane.observe().unwrap().idle_gone, [0]);
+        assert_eq!(dataplane.observe().unwrap().idle_closing, [0]);
+
+        // Who came back may have sessions again.
+        dataplane.apply(&[set(0)]).unwrap();
+        dataplane.apply(&closing).unwrap();
+        assert_eq!(dataplane.observe().unwrap().idle_closing, none);
         dataplane.apply(&[Op::FreeBackend { slot: 0 }]).unwrap();
         assert_eq!(dataplane.observe().unwrap().idle_gone, [0_u16; 0]);
         assert_eq!(dataplane.observe().unwrap().backends[&0].incarnation, 1);

@@ -7,9 +7,21 @@ use super::{Dataplane, Error};
 use crate::reconcile::{Op, vip};
 
 impl Dataplane {
-    /// Does `ops` in order; stops at the first that fails.
+    /// Does `ops` in order; stops at the first that fails. What it returns from is in force, but for programs that
+    /// run at that moment: those may still see a table that was replaced.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
-        ops.iter().try_for_each(|op| self.apply_one(op))
+        let mut rest = ops;
+        while let Some((op, others)) = rest.split_first() {
+            let tables: Vec<NewTable<'_>> = rest.iter().map_while(new_table).collect();
+            if tables.is_empty() {
+                self.apply_one(op)?;
+                rest = others;
+            } else {
+                self.set_tables(&tables)?;
+                rest = rest.get(tables.len()..).unwrap_or_default();
+            }
+        }
+        Ok(())
     }
 
     fn apply_one(&mut self, op: &Op) -> Result<(), Error> {
@@ -22,14 +34,11 @@ impl Dataplane {
                 fresh,
             } => self.set_backend(*slot, backend, name, *tenant, *fresh),
             Op::FreeBackend { slot } => self.free_backend(*slot),
-            Op::SetTable { pool, slots, table } => {
-                self.maps.tables.set((*pool).into(), table)?;
-                self.tables.insert(*pool, slots.clone());
-                Ok(())
-            }
+            Op::SetTable { pool, slots, table } => self.set_tables(&[(*pool, slots, table)]),
             Op::RemoveTable { pool } => {
                 self.tables.remove(pool);
-                self.maps.tables.remove((*pool).into()).map(drop)
+                let result = self.table_writer.remove(*pool);
+                self.tables_written(result)
             }
             Op::SetService {
                 key,
@@ -54,6 +63,27 @@ impl Dataplane {
                 self.maps.sources.remove(prefix, key).map(drop)
             }
         }
+    }
+
+    fn set_tables(&mut self, tables: &[NewTable<'_>]) -> Result<(), Error> {
+        let written: Vec<_> = tables
+            .iter()
+            .map(|(pool, _, table)| (*pool, *table))
+            .collect();
+        let result = self.table_writer.set(&written);
+        let known = tables
+            .iter()
+            .map(|(pool, slots, _)| (*pool, slots.to_vec()));
+        self.tables.extend(known);
+        self.tables_written(result)
+    }
+
+    /// After a failed write nobody knows which tables are in force: all are written anew.
+    fn tables_written(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            self.tables.clear();
+        }
+        result
     }
 
     fn set_backend(
@@ -156,6 +186,16 @@ impl Dataplane {
             self.idle_closing.retain(|idle| *idle != service.id);
         }
         Ok(())
+    }
+}
+
+/// A pool, whom its table names, and the table.
+type NewTable<'a> = (u16, &'a [u16], &'a abi::MaglevTable);
+
+fn new_table(op: &Op) -> Option<NewTable<'_>> {
+    match op {
+        Op::SetTable { pool, slots, table } => Some((*pool, slots, table)),
+        _ => None,
     }
 }
 

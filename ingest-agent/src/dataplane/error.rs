@@ -228,6 +228,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A raw write failed.
+    #[error("writing map {map} failed")]
+    Update {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// An element could not be deleted.
     #[error("deleting from map {map} failed")]
     Delete {
@@ -337,6 +345,7 @@ impl Error {
             Self::SelfTest { .. } => "self_test",
             Self::Map { .. } => "map",
             Self::Batch { .. } => "batch",
+            Self::Update { .. } => "update",
             Self::Delete { .. } => "delete",
             Self::PodPort { .. } => "pod_port",
             Self::Link { .. } => "link",

@@ -11,6 +11,7 @@ use super::{
     object::{self, Load},
     packet,
     pins::{Hook, Pins},
+    tables::TableWriter,
 };
 use crate::ports::{self, LinkInfo};
 
@@ -55,8 +56,10 @@ impl Dataplane {
                 "the flow table keeps its size, since it holds live flows; `ingest-agent unload` drops it"
             );
         }
+        let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
-            maps: Maps::take(&mut ebpf)?,
+            table_writer: TableWriter::new(&maps.tables)?,
+            maps,
             events: Some(Ring::take(&mut ebpf)?),
             ebpf,
             pins,

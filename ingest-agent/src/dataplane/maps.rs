@@ -205,21 +205,6 @@ impl PodPorts {
     }
 }
 
-impl Tables {
-    /// Swaps in a table at once: a reader sees the old one or the new one, never a mixture.
-    pub(super) fn set(&mut self, pool: u32, table: &abi::MaglevTable) -> Result<(), Error> {
-        let write = |source| failed("writing", self.name, source);
-        let mut inner = Table::create(1, 0).map_err(write)?;
-        inner.set(0, table, 0).map_err(write)?;
-        self.map.set(pool, &inner, 0).map_err(write)
-    }
-
-    /// `false` if there was none.
-    pub(super) fn remove(&mut self, pool: u32) -> Result<bool, Error> {
-        self.erase(&pool)
-    }
-}
-
 fn failed(operation: &'static str, map: &'static str, source: MapError) -> Error {
     Error::Map {
         operation,

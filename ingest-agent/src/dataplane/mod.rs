@@ -27,6 +27,7 @@ mod probe;
 mod raw;
 mod reader;
 mod sweep;
+mod tables;
 mod unload;
 
 use std::{
@@ -155,6 +156,7 @@ pub struct Dataplane {
     /// The programs; the maps are taken out of it.
     ebpf: Ebpf,
     maps: maps::Maps,
+    table_writer: tables::TableWriter,
     /// Until [`Self::events`] gives it away: a ring has one reader.
     events: Option<events::Ring>,
     pins: pins::Pins,

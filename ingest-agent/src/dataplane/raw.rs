@@ -1,5 +1,6 @@
-//! The few bpf(2) commands that aya has no call for: batched reads, deletion from arrays of maps and device maps,
-//! what a link is attached to; and waiting for a ring. Nothing else makes raw system calls.
+//! The few bpf(2) commands that aya has no call for: batched reads and writes, deletion from arrays of maps and device
+//! maps, which map an array of maps holds, what a link is attached to; and waiting for a ring. Nothing else calls
+//! bpf(2) itself.
 #![expect(unsafe_code, reason = "bpf(2) takes pointers")]
 
 use std::{
@@ -14,7 +15,9 @@ use std::{
 };
 
 use aya::Pod;
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// An attribute block of zeros, as the kernel wants unused fields.
@@ -141,6 +144,86 @@ pub(super) fn delete<K: Pod>(map: &impl AsFd, key: &K) -> io::Result<bool> {
     }
 }
 
+/// Makes an array of one element.
+pub(super) fn create_array<V: Pod>() -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: the member that belongs to the command, of plain integers.
+    let array = unsafe { &mut attr.__bindgen_anon_1 };
+    array.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    array.key_size = size_of::<u32>() as u32;
+    array.value_size = size_of::<V>() as u32;
+    array.max_entries = 1;
+    // SAFETY: no pointers in it.
+    let fd = unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    owned(fd)
+}
+
+/// Writes an element.
+pub(super) fn update<K: Pod, V: Pod>(map: &impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = raw(map);
+    attr.__bindgen_anon_2.key = address(std::ptr::from_ref(key));
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = address(std::ptr::from_ref(value));
+    // SAFETY: both live through the call and have the map's key and value sizes.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Reads an element; of an array of maps, the id of the inner map.
+pub(super) fn lookup<K: Pod, V: Pod>(map: &impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::uninit();
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = raw(map);
+    attr.__bindgen_anon_2.key = address(std::ptr::from_ref(key));
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = address(value.as_mut_ptr());
+    // SAFETY: both live through the call and have the map's key and value sizes.
+    match unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) } {
+        // SAFETY: the kernel has written it, and every bit pattern is valid for `Pod`.
+        Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts `inner` into the elements `keys` of an array of maps. Waits once for all (Linux 6.8; before, for each) until
+/// no program sees what was there.
+///
+/// # Minimum kernel version
+/// 5.19 (`BPF_MAP_UPDATE_BATCH` of arrays of maps).
+pub(super) fn update_inner_maps(
+    map: &impl AsFd,
+    keys: &[u32],
+    inner: &[OwnedFd],
+) -> io::Result<()> {
+    let values: Vec<u32> = inner.iter().map(raw).collect();
+    let mut attr = zeroed_attr();
+    attr.batch.keys = address(keys.as_ptr());
+    attr.batch.values = address(values.as_ptr());
+    attr.batch.count = keys.len().min(values.len()) as u32;
+    attr.batch.map_fd = raw(map);
+    // SAFETY: both buffers hold `count` entries of the sizes that every array of maps has, and live through the call.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
+}
+
+/// The kernel's id of a map.
+pub(super) fn map_id(map: &impl AsFd) -> io::Result<u32> {
+    // SAFETY: plain integers; all zeros is valid.
+    let mut info: bpf_map_info = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = raw(map);
+    attr.info.info_len = size_of::<bpf_map_info>() as u32;
+    attr.info.info = address(std::ptr::from_mut(&mut info));
+    // SAFETY: `info` lives through the call and its size is given.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.id)
+}
+
+/// The descriptor that a command has just opened.
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens what is pinned at `path`.
 pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
@@ -148,9 +231,7 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     attr.__bindgen_anon_4.pathname = address(name.as_ptr());
     // SAFETY: `name` is a NUL-terminated string that lives through the call.
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened it for us, nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(fd)
 }
 
 /// The name of an interface in the calling thread's network namespace.

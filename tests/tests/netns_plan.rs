@@ -1,0 +1,196 @@
+//! Plans written to real maps.
+
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
+mod lab;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use ingest_agent::{
+    dataplane::now_ns,
+    reconcile::{Backend, Desired, Observed, PlanOptions, PodPort, Protocol, Service, plan},
+};
+use ingest_common::abi::{self, DeliveryMode};
+use lab::{PinRoot, load_and_attach, run, with_uplink};
+use nix::net::if_::if_nametoindex;
+use proptest::{
+    collection::vec,
+    prelude::{Strategy, any},
+    strategy::ValueTree,
+    test_runner::TestRunner,
+};
+
+const PLANS: usize = 60;
+
+fn backend() -> impl Strategy<Value = Backend> {
+    (0_u8..12, 0_u8..4, any::<bool>(), 0_u32..3, 0_u32..3).prop_map(
+        |(i, renamed, draining, pod, process)| Backend {
+            name: format!("live/pod-{i}{}", if renamed == 0 { "-new" } else { "" }),
+            address: if i < 9 {
+                IpAddr::from([10, 0, 0, i])
+            } else {
+                format!("2001:db8:1::{i}").parse().unwrap()
+            },
+            port: 9000,
+            draining,
+            tenant: abi::Tenant { pod, process },
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let parts = (
+        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
+        vec(backend(), 0..8),
+        vec(0_u8..4, 0..3),
+    );
+    parts.prop_map(
+        |(vips, [srt, affinity, elsewhere, renamed], backends, ranges)| {
+            let all = ["203.0.113.1", "203.0.113.2", "2001:db8::1"];
+            let backends: BTreeMap<_, _> = backends.into_iter().map(|b| (b.address, b)).collect();
+            Service {
+                name: format!("live/{}", if renamed { "other" } else { "service" }),
+                vips: all
+                    .iter()
+                    .zip(vips)
+                    .filter(|(_, chosen)| *chosen)
+                    .map(|(vip, _)| vip.parse().unwrap())
+                    .collect(),
+                port: 0,
+                protocol: if srt { Protocol::Srt } else { Protocol::Udp },
+                source_ranges: ranges
+                    .iter()
+                    // With bits behind the prefix, as people write them.
+                    .map(|r| format!("198.51.{r}.7/24").parse().unwrap())
+                    .collect(),
+                affinity,
+                elsewhere,
+                backends: backends.into_values().collect(),
+            }
+        },
+    )
+}
+
+fn desired() -> impl Strategy<Value = Desired> {
+    vec(service(), 0..4).prop_map(|mut services| {
+        for (i, service) in services.iter_mut().enumerate() {
+            service.name.push_str(&i.to_string());
+            service.port = 9000 + i as u16;
+        }
+        Desired { services }
+    })
+}
+
+/// What an agent takes the maps to hold, after its own writes, is what they hold.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_is_known_of_the_maps_is_what_they_hold() {
+    with_uplink(|| async {
+        let root = PinRoot::new("plan");
+        let (mut dataplane, _lock) = load_and_attach(&root).await.unwrap();
+        run("ip link add pod0 type veth peer name pod1");
+        let port = PodPort {
+            mode: DeliveryMode::Peer,
+            ifindex: if_nametoindex("pod0").unwrap(),
+            pod_mac: [2; 6],
+            port_mac: [4; 6],
+            partial_checksums: true,
+        };
+        let mut runner = TestRunner::deterministic();
+        let edits = (desired(), any::<[bool; 9]>(), 0_u8..3);
+        let mut known = Observed::default();
+        let (mut writes, mut freed, mut removed) = (0, 0, 0);
+        for step in 0..PLANS {
+            let (desired, with_port, sweep) = edits.new_tree(&mut runner).unwrap().current();
+            let ports: HashMap<IpAddr, PodPort> = (0_u8..9)
+                .filter(|i| with_port[usize::from(*i)])
+                .map(|i| (IpAddr::from([10, 0, 0, i]), port))
+                .collect();
+            let options = PlanOptions {
+                now_ns: now_ns(),
+                drain_deadline_ns: Some(1_000_000_000),
+                drain_window_ns: 0,
+            };
+            let ops = plan(&desired, &ports, &known, &options).unwrap();
+            for op in &ops {
+                dataplane.apply(std::slice::from_ref(op)).unwrap();
+                known.apply(op);
+                assert_eq!(known, dataplane.observe().unwrap(), "step {step}: {op:?}");
+            }
+            assert_eq!(plan(&desired, &ports, &known, &options).unwrap(), []);
+            writes += ops.len();
+            if sweep == 0 {
+                dataplane.sweep(now_ns()).unwrap();
+                let observed = dataplane.observe().unwrap();
+                freed += observed.idle_gone.len();
+                removed += observed.idle_closing.len();
+                known.idle_gone = observed.idle_gone;
+                known.idle_closing = observed.idle_closing;
+            }
+        }
+        println!("{writes} writes, {freed} backends and {removed} services idle");
+        assert!(freed > 0 && removed > 0);
+    });
+}
+
+/// More tables than one write takes, all there when the call returns; and gone when it says so.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn many_tables_at_once_are_in_force_when_the_plan_is_applied() {
+    with_uplink(|| async {
+        let root = PinRoot::new("tables");
+        let (mut dataplane, _lock) = load_and_attach(&root).await.unwrap();
+        let services = (0..150_u16).map(|i| Service {
+            name: format!("live/{i}"),
+            vips: vec![IpAddr::from([203, 0, 113, 1])],
+            port: 9000 + i,
+            protocol: Protocol::Srt,
+            source_ranges: Vec::new(),
+            affinity: false,
+            elsewhere: false,
+            backends: vec![Backend {
+                name: format!("live/pod-{i}"),
+                address: IpAddr::from([10, 0, 0, i as u8]),
+                port: 9000,
+                draining: false,
+                tenant: abi::Tenant::default(),
+            }],
+        });
+        let desired = Desired {
+            services: services.collect(),
+        };
+        let ports = HashMap::new();
+        let options = PlanOptions::default();
+        let ops = plan(&desired, &ports, &Observed::default(), &options).unwrap();
+        let start = std::time::Instant::now();
+        dataplane.apply(&ops).unwrap();
+        println!("150 tables and services in {:?}", start.elapsed());
+        let tables = aya::maps::MapData::from_pin(root.map("TABLES")).unwrap();
+        let tables = aya::maps::Map::from_map_data(tables).unwrap();
+        let tables =
+            aya::maps::ArrayOfMaps::<_, aya::maps::Array<_, abi::MaglevTable>>::try_from(tables)
+                .unwrap();
+        let member = |pool: u32| {
+            let table = tables.get(&pool, 0).ok()?;
+            Some(table.get(&0, 0).unwrap().slots[7])
+        };
+        let observed = dataplane.observe().unwrap();
+        assert_eq!(observed.tables.len(), 150);
+        for (pool, slots) in &observed.tables {
+            assert_eq!(member((*pool).into()), slots.first().copied());
+        }
+        for gone in [Desired::default(), Desired::default()] {
+            let observed = dataplane.observe().unwrap();
+            dataplane
+                .apply(&plan(&gone, &ports, &observed, &options).unwrap())
+                .unwrap();
+            dataplane.sweep(now_ns()).unwrap();
+        }
+        assert!((0..150).all(|pool| member(pool).is_none()));
+        assert!(dataplane.observe().unwrap().services.is_empty());
+    });
+}
