@@ -153,15 +153,20 @@ async fn the_status_of_our_class_is_written_until_it_is_so() {
         })
     );
     call.refuse(503);
-    // Again, but not at once.
+    // Again, but not at once, whatever else happens.
     let began = time::Instant::now();
+    let mut watch = next(&mut scene.server.services).await.watch(10);
+    time::sleep(Duration::from_secs(2)).await;
+    let mut other = ours();
+    other["metadata"]["resourceVersion"] = json!("11");
+    other["spec"]["publishNotReadyAddresses"] = json!(true);
+    watch.say("MODIFIED", &other).await;
     let call = status(&mut scene).await;
     assert!(began.elapsed() >= Duration::from_secs(9));
     let mut done = ours();
-    done["metadata"]["resourceVersion"] = json!("11");
+    done["metadata"]["resourceVersion"] = json!("12");
     done["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.7" }] } });
     call.text(200, &done.to_string());
-    let mut watch = next(&mut scene.server.services).await.watch(10);
     watch.say("MODIFIED", &done).await;
     nothing_is_written(&mut scene).await;
 }
