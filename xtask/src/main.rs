@@ -11,6 +11,7 @@ mod ci;
 mod command;
 mod demo;
 mod elf;
+mod manifest_tools;
 mod setup;
 mod test;
 mod tidy;

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     assets, build,
     command::{cargo, find, is_root, output, with_built_programs},
+    manifest_tools,
     setup::{self, Scope},
     workspace,
 };
@@ -149,6 +150,7 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
     let mut tally = Tally::default();
     match tier {
         Tier::Unit => {
+            manifest_tools::install()?;
             let mut tests = test_command(files.iter().filter(|name| tier_of(name) == Tier::Unit));
             tests.args(["--lib", "--bins"]);
             tally.add(count(&mut tests, filter, &[])?);
