@@ -52,12 +52,18 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        Self::after(false)
+    }
+
+    /// As if an earlier agent had left services, where `held`.
+    pub(super) fn after(held: bool) -> Self {
         let (service, handle) = mock::pair::<Request<Body>, Answer>();
         let server = Server::new(handle);
         let options = Options {
             node: NODE.to_owned(),
             uplinks: vec!["eth0".to_owned()],
             vip_ranges: vec!["192.0.2.0/24".parse().unwrap()],
+            held,
             ..Default::default()
         };
         let metrics = ClusterMetrics::default();

@@ -52,6 +52,8 @@ pub struct Options {
     pub vip_ranges: Vec<IpNet>,
     /// The interfaces that clients' packets come in by.
     pub uplinks: Vec<String>,
+    /// An earlier agent left services in the maps: a first list without any is believed only the second time.
+    pub held: bool,
 }
 
 /// How many notices may wait. More is not worth telling.

@@ -62,7 +62,12 @@ impl Begun {
         }
     }
 
-    pub(super) async fn follow(self, metrics: &AgentMetrics) -> Result<Followed, Error> {
+    /// Begins to follow it. `held`: an earlier agent left services in the maps.
+    pub(super) async fn follow(
+        self,
+        metrics: &AgentMetrics,
+        held: bool,
+    ) -> Result<Followed, Error> {
         match self {
             Self::File {
                 path,
@@ -79,6 +84,7 @@ impl Begun {
                 })
             }
             Self::Kubernetes(options) => {
+                let options = cluster::Options { held, ..options };
                 let Cluster {
                     changes,
                     notices,
@@ -115,5 +121,6 @@ pub(super) async fn options(args: &cli::Cluster) -> Result<cluster::Options, Err
         external_ips: args.allow_external_ips,
         vip_ranges: args.vip_range.clone(),
         uplinks,
+        held: false,
     })
 }

@@ -34,6 +34,7 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     let metrics = Arc::new(AgentMetrics::default());
     let probes = Arc::new(Probes::default());
     let reader = Reader::open(pin_root)?;
+    let held = !reader.services()?.is_empty();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(metrics::serve(
         listener,
@@ -59,7 +60,7 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
         changes,
         notices,
         tasks,
-    } = begun.follow(&metrics).await?;
+    } = begun.follow(&metrics, held).await?;
     let started = Agent::start(
         dataplane, settings, first, &config, metrics, probes, notices,
     );

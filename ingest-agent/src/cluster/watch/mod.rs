@@ -69,6 +69,7 @@ pub(super) async fn follow(
             is_claimed(service)
         },
         known: BTreeSet::new(),
+        expected: options.held,
     };
     tasks.spawn(followed.run(sender, metrics.clone()));
     let (sender, mut pods) = mpsc::channel(WAITING);
@@ -79,6 +80,7 @@ pub(super) async fn follow(
         fields: Some(format!("spec.nodeName={}", options.node)),
         keep: |_| true,
         known: BTreeSet::new(),
+        expected: false,
     };
     tasks.spawn(followed.run(sender, metrics.clone()));
 

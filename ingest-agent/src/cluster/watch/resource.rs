@@ -50,6 +50,8 @@ pub(super) struct Followed<K> {
     pub(super) keep: fn(&mut K) -> bool,
     /// Objects that an empty list would make vanish.
     pub(super) known: BTreeSet<ObjectName>,
+    /// Others are known to have been there, by an earlier agent.
+    pub(super) expected: bool,
 }
 
 /// What was learned, and when.
@@ -86,7 +88,9 @@ where
             let result = match &mut version {
                 None => match self.list().await {
                     Ok((objects, _))
-                        if objects.is_empty() && !self.known.is_empty() && !emptied =>
+                        if objects.is_empty()
+                            && (self.expected || !self.known.is_empty())
+                            && !emptied =>
                     {
                         warn!(
                             resource = self.name,
@@ -100,7 +104,7 @@ where
                         continue;
                     }
                     Ok((objects, listed)) => {
-                        emptied = false;
+                        (emptied, self.expected) = (false, false);
                         version = Some(listed);
                         debug!(resource = self.name, objects = objects.len(), "listed");
                         self.known = objects.iter().map(|(name, _)| name.clone()).collect();

@@ -114,6 +114,7 @@ impl Slices {
                 true
             },
             known: known.map(|(name, _)| name.clone()).collect(),
+            expected: false,
         };
         let (sender, learned) = mpsc::channel(WAITING);
         let mut task = JoinSet::new();

@@ -242,6 +242,24 @@ async fn an_empty_answer_is_believed_the_second_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_empty_first_answer_is_doubted_where_an_earlier_agent_left_services() {
+    let mut scene = Scene::after(true);
+    next(&mut scene.server.pods).await.list(1, &[]);
+    next(&mut scene.server.services).await.list(1, &[]);
+    assert!(scene.is_silent(DOUBT * 9 / 10).await);
+    next(&mut scene.server.services).await.list(2, &[]);
+    let update = scene.update().await;
+    assert!(update.snapshot.desired.services.is_empty());
+
+    let mut scene = Scene::new();
+    next(&mut scene.server.pods).await.list(1, &[]);
+    next(&mut scene.server.services).await.list(1, &[]);
+    let began = Instant::now();
+    scene.update().await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_answer_about_slices_or_pods_is_doubted_too() {
     let mut scene = Scene::new();
     let mut watches = follow(&mut scene).await;
