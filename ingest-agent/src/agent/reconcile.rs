@@ -68,13 +68,9 @@ impl Agent {
                 return Outcome::Refused(error.into());
             }
         };
-        let result = self.write(&ops, &observed, &ports);
         self.remember(&observed, &ops);
-        if let Err(error) = result {
+        if let Err(error) = self.write(&ops, &mut observed, &ports) {
             return Outcome::Failed(error.into());
-        }
-        for op in &ops {
-            observed.apply(op);
         }
         self.known = Some(observed);
         if !ops.is_empty() {
@@ -96,23 +92,22 @@ impl Agent {
     fn write(
         &mut self,
         ops: &[Op],
-        observed: &Observed,
+        observed: &mut Observed,
         ports: &HashMap<IpAddr, PodPort>,
     ) -> Result<(), dataplane::Error> {
-        let wanted: BTreeSet<u32> = ports
-            .values()
-            .map(|port| port.ifindex)
-            .filter(|index| *index != 0)
-            .collect();
-        let old = live(observed)
-            .map(|(_, b)| b.ifindex)
-            .filter(|index| *index != 0);
-        let both = wanted.iter().copied().chain(old).collect();
+        let found = |observed: &Observed| -> BTreeSet<u32> {
+            let found = ports.values().map(|port| port.ifindex);
+            let in_use = live(observed).map(|(_, b)| b.ifindex);
+            found.chain(in_use).filter(|index| *index != 0).collect()
+        };
         // One pod port that refuses its program must not hold up all the others' backends.
-        let attached = self.dataplane.set_pod_ports(&both);
+        let attached = self.dataplane.set_pod_ports(&found(observed));
         self.dataplane.apply(ops)?;
         attached?;
-        self.dataplane.set_pod_ports(&wanted)
+        for op in ops {
+            observed.apply(op);
+        }
+        self.dataplane.set_pod_ports(&found(observed))
     }
 
     /// Notes who has which id, and tells of changed delivery modes.

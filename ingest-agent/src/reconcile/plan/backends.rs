@@ -97,7 +97,7 @@ pub(super) fn plan(
             observed.backends.get(&slot),
             options,
         );
-        let entry = reach(entry, ports.get(&backend.address));
+        let entry = reach(entry, ports.get(&backend.address), tenant);
         let complete = observed.endpoints.get(&key) == Some(&slot)
             && observed.backend_names.get(&slot) == Some(&name)
             && seen == whose;
@@ -124,7 +124,11 @@ pub(super) fn plan(
             state: BackendState::Gone as u8,
             drain_deadline_ns: 0,
             drain_window_ns: 0,
-            ..reach(**backend, ports.get(&from_abi(&backend.address)))
+            ..reach(
+                **backend,
+                ports.get(&from_abi(&backend.address)),
+                Some(backend),
+            )
         };
         if **backend != gone {
             let name = observed
@@ -235,7 +239,8 @@ pub fn repoint(ports: &HashMap<IpAddr, PodPort>, observed: &Observed) -> Vec<Op>
         if BackendState::from_u8(backend.state) == BackendState::Free {
             continue;
         }
-        let now = reach(*backend, ports.get(&from_abi(&backend.address)));
+        let port = ports.get(&from_abi(&backend.address));
+        let now = reach(*backend, port, Some(backend));
         if now != *backend {
             ops.push(Op::SetBackend {
                 slot: *slot,
@@ -302,33 +307,35 @@ fn drain_deadline(tenant: Option<&abi::Backend>, options: &PlanOptions) -> (u64,
     }
 }
 
-/// `backend` with the way packets get there; without a pod port there is none.
-fn reach(backend: abi::Backend, port: Option<&PodPort>) -> abi::Backend {
-    let none = PodPort {
-        mode: abi::DeliveryMode::None,
-        ifindex: 0,
-        pod_mac: [0; 6],
-        port_mac: [0; 6],
-        partial_checksums: false,
+/// `backend` with the way packets get there. One that was not looked up yet keeps the way that it had `before`: a slow
+/// answer about a pod must not end its sessions.
+fn reach(
+    backend: abi::Backend,
+    port: Option<&PodPort>,
+    before: Option<&abi::Backend>,
+) -> abi::Backend {
+    let Some(port) = port else {
+        let before = before.copied().unwrap_or_default();
+        return abi::Backend {
+            mode: before.mode,
+            flags: before.flags,
+            pod_mac: before.pod_mac,
+            port_mac: before.port_mac,
+            ifindex: before.ifindex,
+            ..backend
+        };
     };
-    let PodPort {
-        mode,
-        ifindex,
-        pod_mac,
-        port_mac,
-        partial_checksums,
-    } = port.copied().unwrap_or(none);
-    let flags = if partial_checksums {
+    let flags = if port.partial_checksums {
         abi::BACKEND_PARTIAL_CHECKSUMS
     } else {
         0
     };
     abi::Backend {
-        mode: mode as u8,
+        mode: port.mode as u8,
         flags,
-        pod_mac,
-        port_mac,
-        ifindex,
+        pod_mac: port.pod_mac,
+        port_mac: port.port_mac,
+        ifindex: port.ifindex,
         ..backend
     }
 }

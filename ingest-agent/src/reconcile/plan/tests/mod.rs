@@ -209,6 +209,40 @@ fn serving_for_one_service_is_serving() {
 }
 
 #[test]
+fn a_pod_that_is_not_looked_up_yet_keeps_its_way() {
+    let mut maps = Observed::default();
+    let ports = HashMap::from([(ip("10.0.0.2"), port(7))]);
+    run(&mut maps, &one(pods(1)), &ports);
+    let unknown = HashMap::new();
+    assert_eq!(run(&mut maps, &one(pods(1)), &unknown), []);
+    assert_eq!(repoint(&unknown, &maps), []);
+    // Nor does one that is taken away meanwhile: its sessions are still to be told.
+    run(&mut maps, &one(Vec::new()), &unknown);
+    assert_eq!(maps.backends[&0].ifindex, 7);
+
+    // One that was looked up and not found has none.
+    let gone = PodPort {
+        mode: abi::DeliveryMode::None,
+        ifindex: 0,
+        ..port(0)
+    };
+    let ports = HashMap::from([(ip("10.0.0.2"), gone)]);
+    assert_eq!(repoint(&ports, &maps).len(), 1);
+    run(&mut maps, &one(pods(1)), &ports);
+    assert_eq!(maps.backends[&0].mode, abi::DeliveryMode::None as u8);
+    // Another pod at the address begins without one.
+    run(
+        &mut maps,
+        &one(pods(1)),
+        &HashMap::from([(ip("10.0.0.2"), port(8))]),
+    );
+    let mut other = pods(1);
+    other[0].name = "live/other".into();
+    run(&mut maps, &one(other), &unknown);
+    assert_eq!(maps.backends[&0].ifindex, 0);
+}
+
+#[test]
 fn families_have_their_own_pools() {
     let mut mixed = pods(1);
     mixed.push(backend("live/pod-6", "2001:db8:1::6"));

@@ -184,15 +184,18 @@ fn assert_is_desired(
             (entry.address, entry.port, entry.state),
             (key.address, key.port, state as u8)
         );
-        assert_eq!(
-            entry.ifindex,
-            ports.get(&wanted.address).map_or(0, |p| p.ifindex)
-        );
         assert_eq!(maps.backend_names[&slot], wanted.name);
-        let kept = before
+        let old = before
             .backends
             .get(&slot)
-            .is_some_and(|old| old.incarnation == entry.incarnation);
+            .filter(|old| old.incarnation == entry.incarnation);
+        let kept = old.is_some();
+        // One that was not looked up stays where it was.
+        let stays = old.map_or(0, |old| old.ifindex);
+        assert_eq!(
+            entry.ifindex,
+            ports.get(&wanted.address).map_or(stays, |p| p.ifindex)
+        );
         let seen = before
             .tenants
             .get(&slot)
