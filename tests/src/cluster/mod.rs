@@ -130,6 +130,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Gives the node another agent, which delivers by `mode`.
+    pub fn install_agent(&mut self, mode: &str) -> Result<()> {
+        let kubeconfig = self.server.kubeconfig("agent");
+        self.agent = Agent::in_cluster(&self.topology.node, &kubeconfig, NODE, mode)?;
+        Ok(())
+    }
+
     /// Runs the agent until it is ready.
     pub fn start_agent(&mut self, arguments: &[&str]) -> Result<()> {
         self.agent.run_with(arguments)?;
