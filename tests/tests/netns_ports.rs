@@ -55,6 +55,10 @@ fn pods_are_found_by_route_and_by_bridge_and_lost_with_their_link() {
         run("ip addr add 10.9.9.9/32 dev lo");
         run("ip link add br0 type bridge");
         run("ip link set br0 up");
+        // A bridge without a port that is up would forget everybody when its pod goes.
+        run("ip link add spare0 type veth peer name spare1");
+        run("ip link set spare1 up");
+        run("ip link set spare0 master br0 up");
         run("ip addr add 10.0.2.1/24 dev br0");
         let bridge_pod = Pod::with_port("vethb", "02:00:00:00:02:02");
         run("ip link set vethb master br0");
@@ -113,6 +117,16 @@ fn pods_are_found_by_route_and_by_bridge_and_lost_with_their_link() {
         drop(bridge_pod);
         let (_, took) = wait_for(&mut ports, bridged, |port| port.mode == DeliveryMode::None).await;
         println!("bridged pod lost after {took:?}");
+
+        // Its successor has the address, and not the MAC that the kernel still believes in.
+        let successor = Pod::with_port("vethd", "02:00:00:00:02:03");
+        run("ip link set vethd master br0");
+        successor.run("ip addr add 10.0.2.2/24 dev eth0");
+        let (port, took) = wait_for(&mut ports, bridged, is_resolved).await;
+        println!("its successor found after {took:?}");
+        assert_eq!(port.ifindex, ifindex("vethd"));
+        assert_eq!(port.pod_mac, [2, 0, 0, 0, 2, 3]);
+        assert!(took < Duration::from_millis(2500), "{took:?}");
 
         drop(want);
         task.await.unwrap().unwrap();

@@ -58,6 +58,8 @@ pub(super) struct Decision {
     pub(super) port: PodPort,
     /// Whether its MAC or bridge port is missing: a packet to it would make the kernel ask.
     pub(super) unresolved: bool,
+    /// The bridge that has not learned its MAC, which may be that of a pod that had the address before.
+    pub(super) outdated: Option<u32>,
 }
 
 impl Snapshot {
@@ -127,6 +129,7 @@ impl Snapshot {
         let by_stack = Decision {
             port: plain(DeliveryMode::Stack, surroundings),
             unresolved: false,
+            outdated: None,
         };
         let (ifindex, gateway) = match route {
             Route::None => {
@@ -152,6 +155,7 @@ impl Snapshot {
                 None => {
                     return Decision {
                         unresolved: true,
+                        outdated: mac.map(|_| ifindex),
                         ..by_stack
                     };
                 }
@@ -171,6 +175,7 @@ impl Snapshot {
                     },
                     // Interfaces without MACs have no neighbours either.
                     unresolved: mac.is_none() && port.mac.is_some(),
+                    outdated: None,
                 }
             }
             _ => by_stack,

@@ -112,7 +112,13 @@ fn behind_a_bridge_the_fdb_tells_the_port() {
         address: pod(),
         mac: MAC_A,
     });
-    assert!(decide(&snapshot, straight(BRIDGE)).unresolved);
+    let decision = decide(&snapshot, straight(BRIDGE));
+    assert!(decision.unresolved);
+    assert_eq!(
+        decision.outdated,
+        Some(BRIDGE),
+        "a MAC that nobody here has"
+    );
     snapshot.learn(Neighbour::Learned {
         bridge: BRIDGE,
         mac: MAC_A,
@@ -120,6 +126,7 @@ fn behind_a_bridge_the_fdb_tells_the_port() {
     });
     let decision = decide(&snapshot, straight(BRIDGE));
     assert!(!decision.unresolved);
+    assert_eq!(decision.outdated, None);
     assert_eq!(
         (decision.port.mode, decision.port.ifindex),
         (DeliveryMode::Peer, VETH_A)
@@ -132,6 +139,7 @@ fn a_bridge_pod_nobody_has_heard_of_goes_by_the_stack_and_is_asked() {
     let decision = decide(&node(), straight(BRIDGE));
     assert_eq!(decision.port.mode, DeliveryMode::Stack);
     assert!(decision.unresolved);
+    assert_eq!(decision.outdated, None);
 }
 
 #[test]

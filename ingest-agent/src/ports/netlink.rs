@@ -1,6 +1,9 @@
 //! The questions to the kernel, and its answers in our words.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+};
 
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -92,6 +95,53 @@ impl Netlink {
             }));
         }
         Ok(indexes)
+    }
+
+    /// Neighbours that the kernel has found by itself: interface, address.
+    pub(super) async fn found_neighbours(&self) -> Result<HashSet<(u32, IpAddr)>, Error> {
+        let answers = self.0.neighbours().get().execute();
+        answers
+            .try_filter_map(|message| async move {
+                let given = matches!(
+                    message.header.state,
+                    NeighbourState::Permanent | NeighbourState::Noarp
+                );
+                Ok(match neighbour(&message).filter(|_| !given) {
+                    Some(Neighbour::Resolved {
+                        ifindex, address, ..
+                    }) => Some((ifindex, address)),
+                    _ => None,
+                })
+            })
+            .try_collect()
+            .await
+            .map_err(|source| failed("neighbours", source))
+    }
+
+    /// Makes the kernel forget the MAC of `address`, so that it asks everybody instead of who had it.
+    pub(super) async fn forget_neighbour(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let mut entry = NeighbourMessage::default();
+        entry.header.ifindex = ifindex;
+        let (family, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+        };
+        entry.header.family = family;
+        entry
+            .attributes
+            .push(NeighbourAttribute::Destination(destination));
+        match self.0.neighbours().del(entry).execute().await {
+            Ok(()) => Ok(()),
+            Err(rtnetlink::Error::NetlinkError(error)) if is(&error, &[libc::ENOENT]) => Ok(()),
+            Err(source) => Err(failed(
+                format!("the removal of neighbour {address}"),
+                source,
+            )),
+        }
     }
 
     /// How a packet to `address` would leave.

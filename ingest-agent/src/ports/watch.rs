@@ -155,7 +155,14 @@ impl Watcher {
         self.deleted.clear();
         let (netlink, wanted) = (self.netlink.clone(), self.wanted.clone());
         let (before, surroundings) = (self.snapshot.clone(), self.surroundings.clone());
-        self.lookup = Some(Box::pin(look_up(netlink, wanted, before, surroundings)));
+        let gone = self.gone.clone();
+        self.lookup = Some(Box::pin(look_up(
+            netlink,
+            wanted,
+            before,
+            surroundings,
+            gone,
+        )));
     }
 
     fn finish(&mut self, answers: Answers) {
@@ -280,6 +287,7 @@ async fn look_up(
     wanted: BTreeSet<IpAddr>,
     before: Snapshot,
     surroundings: Surroundings,
+    gone: HashSet<IpAddr>,
 ) -> Result<Answers, Error> {
     let mut snapshot = Snapshot::default();
     let links = netlink.links().await?;
@@ -302,14 +310,34 @@ async fn look_up(
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await?;
-    let decisions = routes
+    let decisions: HashMap<IpAddr, Decision> = routes
         .into_iter()
         .map(|(address, route)| (address, snapshot.decide(address, route, &surroundings)))
         .collect();
+    let outdated: Vec<(u32, IpAddr)> = decisions
+        .iter()
+        .filter(|(address, _)| gone.contains(address))
+        .filter_map(|(address, decision)| Some((decision.outdated?, *address)))
+        .collect();
+    if !outdated.is_empty() {
+        forget(&netlink, &outdated).await?;
+    }
     Ok(Answers {
         snapshot,
         decisions,
     })
+}
+
+/// Has the kernel ask everybody for pods that are gone: it still believes in their MACs, for many seconds, and would
+/// not find who has their addresses next.
+async fn forget(netlink: &Netlink, neighbours: &[(u32, IpAddr)]) -> Result<(), Error> {
+    let found = netlink.found_neighbours().await?;
+    for (ifindex, address) in neighbours.iter().filter(|entry| found.contains(entry)) {
+        if let Err(error) = netlink.forget_neighbour(*ifindex, *address).await {
+            tracing::debug!(%address, %error, "a pod's MAC may be outdated for some seconds");
+        }
+    }
+    Ok(())
 }
 
 /// The network a route leads to; `None` for a default route of either family, or one we cannot read.
