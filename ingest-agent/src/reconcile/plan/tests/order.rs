@@ -25,7 +25,9 @@ fn change(from: &Desired, to: &Desired) -> String {
 
 fn draining(count: usize, those: &[usize]) -> Desired {
     let mut backends = pods(count);
-    those.iter().for_each(|i| backends[*i].draining = true);
+    for i in those {
+        backends[*i].draining = true;
+    }
     one(backends)
 }
 

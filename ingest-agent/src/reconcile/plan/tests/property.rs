@@ -133,7 +133,7 @@ fn assert_is_desired(
         }
     }
     // Who is wanted no more is closing until it is idle.
-    for (key, old) in services::known(before).filter(|(key, _)| maps.services.get(key).is_none()) {
+    for (key, old) in services::known(before).filter(|(key, _)| !maps.services.contains_key(key)) {
         assert!(
             services::is_closing(*old) && before.idle_closing.contains(&old.id),
             "{key:?}"
