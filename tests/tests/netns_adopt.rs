@@ -58,7 +58,7 @@ fn an_agent_takes_over_links_and_maps() {
         assert_eq!(seen.backend_names[&0], "live/pod-a");
         assert_eq!(seen.services.len(), 2);
         assert_eq!(seen.endpoints.len(), 1);
-        assert_eq!(seen.sources, [(0, "10.0.0.0/8".parse().unwrap())]);
+        assert_eq!(seen.sources, [(0, "10.0.0.0/8".parse().unwrap())].into());
         assert!(seen.tables.is_empty(), "an adopted table is written anew");
 
         // Down to nothing again.

@@ -19,7 +19,7 @@ use super::{AgentMetrics, KernelState, render};
 use crate::dataplane::{self, Reader};
 
 /// A run loop that has not turned for this long hangs. It turns every few seconds with nothing to do.
-const HUNG: Duration = Duration::from_secs(60);
+const HUNG: Duration = Duration::from_mins(1);
 
 /// What `/livez` and `/readyz` say. The run loop writes it, the server reads it.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Where the desired state comes from. A source reads, checks and watches; it knows neither maps nor netlink.
 //!
-//! Every source gives the same [`Snapshot`], whole at each change, and never a part of one. [`file`] is here,
+//! Every source gives the same [`Snapshot`], whole at each change, and never a part of one. [`mod@file`] is here,
 //! Kubernetes is [`crate::cluster`].
 
 pub mod file;
