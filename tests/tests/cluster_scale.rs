@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ingest_tests::cluster::Cluster;
 use ingest_tests::cluster::cni::Plugin;
 use ingest_tests::cluster::objects::{self, Endpoint};
-use ingest_tests::median;
 use ingest_tests::scene::LIMIT;
+use ingest_tests::{command, median};
 
 const SERVICES: usize = 20;
 const BACKENDS: usize = 50;
@@ -84,6 +84,10 @@ fn one_of_a_thousand_backends_flips_within_5_ms() {
         .unwrap();
     cluster.wait_backends(SERVICES * BACKENDS).unwrap();
 
+    // The agent is measured, not who else uses the machine.
+    let pid = cluster.agent.process().unwrap().pid().to_string();
+    command::run("renice", &["-n", "-10", "-g", &pid]).unwrap();
+
     let before = taken(&mut cluster).len();
     let counted = |cluster: &Cluster| {
         let name = "ingest_programming_latency_seconds_count";
@@ -124,7 +128,6 @@ fn one_of_a_thousand_backends_flips_within_5_ms() {
     let fed = counted(&cluster) - measured;
     assert!(fed >= 100.0, "programming latency was measured {fed} times");
 
-    let pid = cluster.agent.process().unwrap().pid();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let resident = status.lines().find_map(|line| {
         let rest = line.strip_prefix("VmRSS:")?;
