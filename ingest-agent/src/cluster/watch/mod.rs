@@ -4,6 +4,7 @@
 //! [`follow`] takes up what they tell; nothing it does waits for the API server or for the run loop.
 
 mod backoff;
+mod departed;
 mod failure;
 mod resource;
 mod slices;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 pub(super) use self::backoff::Backoff;
 use self::{
+    departed::Departed,
     resource::{Change, Followed, Learned},
     slices::{Slices, WAITING, Which},
     store::{Store, Taken},
@@ -127,6 +129,7 @@ struct State {
     /// Those claimed. None: not listed yet.
     services: Option<Store<Service>>,
     slices: Slices,
+    departed: Departed,
     pods: LocalPods,
     pods_listed: bool,
     /// From when on Pods are not waited for.
@@ -152,6 +155,7 @@ impl State {
             options,
             services: None,
             slices: Slices::new(client, metrics),
+            departed: Departed::default(),
             pods: LocalPods::default(),
             pods_listed: false,
             without_pods: None,
@@ -177,7 +181,15 @@ impl State {
 
     fn slice(&mut self, which: Which, Learned { at, change }: Learned<EndpointSlice>) {
         self.learned(at);
+        // A list is of one moment; only single events may be halfway.
+        let listed = matches!(change, Change::Listed(_));
+        if let Change::Deleted(_, slice) = &change {
+            self.departed.left(slice, None, at);
+        }
         for Taken { before, now } in self.slices.take(which, change) {
+            if let Some(before) = before.as_ref().filter(|_| !listed) {
+                self.departed.left(before, Some(&now), at);
+            }
             let before = before.and_then(|slice| trigger_time(&slice));
             // Slices also change for reasons that no one stamped.
             self.triggered
@@ -203,7 +215,8 @@ impl State {
         if self.last.is_none() {
             return self.without_pods;
         }
-        self.pods.next_expiry().map(Instant::from_std)
+        let pods = self.pods.next_expiry().map(Instant::from_std);
+        pods.into_iter().chain(self.departed.next_expiry()).min()
     }
 
     /// Whether enough is known for a first state.
@@ -234,7 +247,9 @@ impl State {
         let now = Instant::now();
         self.pods.expire(now.into_std());
         let slices = self.slices.store().iter();
-        let slices = slices.map(|(_, slice)| slice.clone()).collect::<Vec<_>>();
+        let mut slices = slices.map(|(_, slice)| slice.clone()).collect::<Vec<_>>();
+        self.departed.forget(&slices, now);
+        slices.extend(self.departed.slices().cloned());
         self.pods.forget_unreferenced(&slices);
         // A Service whose slices are not known yet is not there yet: it would look as if it had no backends.
         let covered = self.services.iter().flat_map(Store::iter);

@@ -75,6 +75,7 @@ async fn a_broken_watch_goes_on_where_it_was() {
     watch.break_off();
     let mut watch = next(&mut scene.server.slices).await.watch(44);
     watch.say("MODIFIED", &slice("a", 45, &["one"])).await;
+    assert_eq!(scene.backends().await, ["-live/two", "live/one"]);
     assert_eq!(scene.backends().await, ["live/one"]);
     // Its time is over.
     time::sleep(Duration::from_secs(30)).await;

@@ -1,6 +1,7 @@
 //! What a real API server cannot be made to do, done by a mocked one. The clock is paused: waits take no time.
 
 mod faults;
+mod moves;
 mod selectors;
 
 use serde_json::json;
@@ -88,8 +89,12 @@ async fn a_slice_that_changes_is_an_update_with_its_time() {
         .say("MODIFIED", &slice("a", 21, &["one"]))
         .await;
     let update = scene.update().await;
-    assert_eq!(crate::cluster::mock::backends(&update), ["live/one"]);
+    assert_eq!(
+        crate::cluster::mock::backends(&update),
+        ["-live/two", "live/one"]
+    );
     assert_eq!(update.triggered.len(), 1);
+    assert_eq!(scene.backends().await, ["live/one"]);
     // Nothing that the maps would show: no update.
     watches
         .slices
@@ -122,7 +127,9 @@ async fn a_busy_run_loop_gets_the_newest_state() {
     }
     // One was on its way, the last waited.
     let (first, last) = (scene.update().await, scene.update().await);
-    assert_eq!(crate::cluster::mock::backends(&first), ["live/two"]);
-    assert_eq!(crate::cluster::mock::backends(&last), ["live/two"]);
+    for update in [&first, &last] {
+        let backends = crate::cluster::mock::backends(update);
+        assert_eq!(backends, ["-live/one", "live/two"]);
+    }
     assert!(last.triggered.len() > 10, "{}", last.triggered.len());
 }

@@ -44,7 +44,8 @@ async fn a_new_service_comes_with_its_backends_and_the_old_ones_go_on_meanwhile(
         .say("MODIFIED", &slice("a", 21, &["one"]))
         .await;
     let update = scene.update().await;
-    assert_eq!(backends(&update), ["live/one"]);
+    assert_eq!(backends(&update), ["-live/two", "live/one"]);
+    assert_eq!(scene.backends().await, ["live/one"]);
     assert_eq!(update.snapshot.desired.services.len(), 1);
     // The new one: never without its backends.
     list.list(40, &[slice("a", 21, &["one"]), slice("b", 22, &["three"])]);
@@ -97,7 +98,7 @@ async fn a_service_that_comes_and_goes_again_changes_nothing() {
         .slices
         .say("MODIFIED", &slice("a", SLICES + 1, &["two"]))
         .await;
-    assert_eq!(scene.backends().await, ["live/two"]);
+    assert_eq!(scene.backends().await, ["-live/one", "live/two"]);
 }
 
 #[tokio::test(start_paused = true)]
