@@ -13,6 +13,9 @@ use nix::unistd::Pid;
 use crate::cleanup::{Guard, Resource};
 use crate::monotonic_ns;
 
+/// How long the output of a process that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A running child.
 #[derive(Debug)]
 pub struct Process {
@@ -157,6 +160,10 @@ impl Process {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.try_wait()? {
+                // Its last words may still be on their way to us. Who inherited its pipes may hold them longer.
+                let end = Instant::now() + LAST_WORDS;
+                self.stdout.wait(end, |_| None::<()>);
+                self.stderr.wait(end, |_| None::<()>);
                 return Ok(status);
             }
             if Instant::now() >= deadline {
