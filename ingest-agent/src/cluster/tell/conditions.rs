@@ -95,12 +95,12 @@ pub(super) fn announcements(before: &Derived, after: &Derived, node: &str) -> Ve
         };
         for condition in is.difference(was) {
             let same = text(condition, "a node");
-            say(
-                EventType::Warning,
-                reason(condition),
-                text(condition, node),
-                same,
-            );
+            // A Service for SRT and RTMP is a usual thing, and its owner is to know, not to worry.
+            let kind = match condition {
+                Condition::UnsupportedPort { .. } => EventType::Normal,
+                _ => EventType::Warning,
+            };
+            say(kind, reason(condition), text(condition, node), same);
         }
         let ports = |conditions: &BTreeSet<Condition>| {
             let ports = conditions.iter().filter_map(without_backends);

@@ -91,3 +91,19 @@ fn notes_fit_into_an_event() {
         said.note.len()
     );
 }
+
+#[test]
+fn a_tcp_port_is_told_of_and_is_no_warning() {
+    let tcp = Condition::UnsupportedPort {
+        port: "rtmp".into(),
+        reason: "it is TCP",
+    };
+    let said = announcements(
+        &Derived::default(),
+        &derived(&[tcp, none_ready("srt")]),
+        "here",
+    );
+    let kinds: Vec<_> = said.iter().map(|said| (said.reason, said.kind)).collect();
+    assert!(kinds.contains(&("UnsupportedPort", EventType::Normal)));
+    assert!(kinds.contains(&("NoReadyBackend", EventType::Warning)));
+}
