@@ -1,13 +1,16 @@
 //! A datagram to a service: which backend, and what is counted.
 
+mod handshake;
+mod udp;
+
+pub use handshake::check_extensions;
+
 use super::{Action, Delivery, Node, Outcome, account, cut, fate};
 use crate::{
     abi::{
         BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, Flow, FlowKey, FlowState,
-        Handshake, ReturnKey, SERVICE_AFFINITY, SERVICE_CLOSING, SERVICE_ELSEWHERE, SERVICE_SRT,
-        Service,
+        ReturnKey, SERVICE_CLOSING, SERVICE_SRT, Service,
     },
-    maglev,
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
     reason::{DropReason, PassReason},
     srt::{self, Header},
@@ -227,191 +230,6 @@ impl<I: Fn() -> u32> Session<'_, I> {
         }
         Ok(next)
     }
-
-    /// A handshake to a listener: INDUCTION or CONCLUSION (`client` way: both go to the pod).
-    #[inline(always)]
-    fn handshake<F: Frame, N: Node>(
-        &self,
-        frame: &F,
-        node: &N,
-        offset: usize,
-    ) -> Result<Next, DropReason> {
-        let length = self.datagram.payload;
-        let request = srt::Handshake::new(frame.words::<8>(offset + srt::HEADER)?);
-        match request.kind {
-            srt::INDUCTION => request.check_induction(length)?,
-            srt::CONCLUSION => {
-                if request.check_conclusion(length)? {
-                    let mut scratch = node.scratch().ok_or(DropReason::Undeliverable)?;
-                    frame.copy(offset, length as usize, &mut scratch)?;
-                    drop(scratch);
-                    if let Some(reason) = DropReason::from_u8(node.check_extensions(length)) {
-                        return Err(reason);
-                    }
-                }
-            }
-            _ => return Err(DropReason::SrtUnaddressed),
-        }
-        let now = node.now();
-        let induction = request.kind == srt::INDUCTION;
-        let known = self.slot_of_flow(node, request.socket_id, now);
-        let mut next = if known == maglev::EMPTY {
-            let slot = self.place(node, request.socket_id, induction, now)?;
-            if slot == maglev::EMPTY {
-                return Ok(Next::ELSEWHERE);
-            }
-            Next::deliver(slot, false)
-        } else {
-            Next::deliver(known, true)
-        };
-        next.induction = induction;
-        if !node.dry_run() {
-            let key = self.return_key(next.slot);
-            let first_ns = match node.handshake(&key) {
-                Some(known) if known.caller_id == request.socket_id => known.first_ns,
-                _ => now,
-            };
-            node.insert_handshake(
-                &key,
-                &Handshake {
-                    first_ns,
-                    path: self.link.path(frame, (self.ifindex)())?,
-                    caller_id: request.socket_id,
-                    service: self.service.id,
-                    _pad: 0,
-                    flow_window: request.flow_window,
-                },
-            );
-        }
-        Ok(next)
-    }
-
-    /// The slot of the client's flow, where a handshake belongs to it: the caller repeats itself (the pod's answer
-    /// was lost), or a new socket on the same address and port meets the old one's pod. Else [`maglev::EMPTY`].
-    #[inline(always)]
-    fn slot_of_flow<N: Node>(&self, node: &N, caller_id: u32, now: u64) -> u16 {
-        let Some(flow) = node.flow(&self.key) else {
-            return maglev::EMPTY;
-        };
-        if FlowState::from_u8(flow.state) != FlowState::Established {
-            return maglev::EMPTY;
-        }
-        let (Some(backend), Some(health)) = (node.backend(flow.slot), node.health(flow.slot))
-        else {
-            return maglev::EMPTY;
-        };
-        if fate::fate(&flow, &backend, &health, now) != 0 {
-            return maglev::EMPTY;
-        }
-        if flow.caller_id == caller_id || fate::accepts(&backend, &health, &node.config(), now) {
-            flow.slot
-        } else {
-            maglev::EMPTY
-        }
-    }
-
-    /// Placement of a handshake. An INDUCTION that its pod left unanswered while it was not heard at all tells that
-    /// the pod hangs: the retry goes elsewhere.
-    #[inline(always)]
-    fn place<N: Node>(
-        &self,
-        node: &N,
-        caller_id: u32,
-        induction: bool,
-        now: u64,
-    ) -> Result<u16, DropReason> {
-        let slot = self.choose(node)?;
-        if !induction || node.dry_run() {
-            return Ok(slot);
-        }
-        let first_ns = match node.handshake(&self.return_key(slot)) {
-            Some(known) if known.caller_id == caller_id => known.first_ns,
-            _ => return Ok(slot),
-        };
-        if !fate::unanswered(node, slot, first_ns, now) {
-            return Ok(slot);
-        }
-        self.choose(node)
-    }
-
-    /// The slot for a new session; [`maglev::EMPTY`] where none here takes it and the host knows others.
-    #[inline(always)]
-    fn choose<N: Node>(&self, node: &N) -> Result<u16, DropReason> {
-        let port = if self.is(SERVICE_AFFINITY) {
-            0
-        } else {
-            self.key.port
-        };
-        let hash = maglev::hash_client(&self.key.address, port);
-        let mut slot = node.place(self.service.pool, hash);
-        if slot == maglev::EMPTY {
-            slot = node.place_in_doubt(self.service.pool, hash);
-        }
-        if slot == maglev::EMPTY && !self.is(SERVICE_ELSEWHERE) {
-            Err(DropReason::NoBackend)
-        } else {
-            Ok(slot)
-        }
-    }
-
-    /// Plain UDP: the client's flow where its backend goes on, else placement. A flow begins with the pod's first
-    /// answer; until then, and for senders that are never answered, placement alone decides.
-    #[inline(always)]
-    fn udp<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Result<Next, DropReason> {
-        let now = node.now();
-        let known = self.udp_flow(node, now);
-        if known != maglev::EMPTY {
-            return Ok(Next::deliver(known, true));
-        }
-        if self.is(SERVICE_CLOSING) {
-            return Ok(Next::NO_FLOW);
-        }
-        let slot = self.choose(node)?;
-        if slot == maglev::EMPTY {
-            return Ok(Next::ELSEWHERE);
-        }
-        let key = self.return_key(slot);
-        if !node.dry_run() && node.handshake(&key).is_none() {
-            node.insert_handshake(
-                &key,
-                &Handshake {
-                    first_ns: now,
-                    path: self.link.path(frame, (self.ifindex)())?,
-                    service: self.service.id,
-                    ..Handshake::default()
-                },
-            );
-        }
-        Ok(Next::deliver(slot, false))
-    }
-
-    #[inline(always)]
-    fn udp_flow<N: Node>(&self, node: &N, now: u64) -> u16 {
-        let Some(mut flow) = node.flow(&self.key) else {
-            return maglev::EMPTY;
-        };
-        if FlowState::from_u8(flow.state) != FlowState::Established {
-            return maglev::EMPTY;
-        }
-        let slot = flow.slot;
-        let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) else {
-            return maglev::EMPTY;
-        };
-        let goes_on = fate::fate(&flow, &backend, &health, now) == 0 && !self.is(SERVICE_CLOSING);
-        if !node.dry_run() {
-            if goes_on {
-                flow.up.packets += 1;
-                flow.up.bytes += u64::from(self.datagram.payload);
-                flow.up.seen_ns = now;
-            } else {
-                // There is no session to end: the next answer, of another pod, begins a new flow (none where the
-                // service is closing).
-                flow.state = FlowState::Ended as u8;
-                flow.ended_ns = now;
-            }
-        }
-        if goes_on { slot } else { maglev::EMPTY }
-    }
 }
 
 /// The way to `backend`.
@@ -455,16 +273,4 @@ pub(super) fn finish<F: Frame>(
         frame.set_halves::<6>(at, addresses)?;
     }
     Ok(())
-}
-
-/// [`srt::check_extensions`] on a node's scratch space: 0, or the number of a [`DropReason`].
-#[inline(always)]
-pub fn check_extensions<N: Node>(node: &N, length: u16) -> u8 {
-    let Some(scratch) = node.scratch() else {
-        return DropReason::Undeliverable as u8;
-    };
-    match srt::check_extensions(&scratch, length) {
-        Ok(()) => 0,
-        Err(reason) => reason as u8,
-    }
 }
