@@ -88,6 +88,9 @@ pub static EXPLAIN: Array<Explain, 1> = Array::new();
 /// A flow, while it is built. Not pinned.
 #[btf_map]
 pub static NEW_FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
+/// A handshake, while it is noted. Not pinned.
+#[btf_map]
+pub static NEW_HANDSHAKE: PerCpuArray<Handshake, 1> = PerCpuArray::new();
 /// A handshake's payload, while it is checked. Not pinned.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; COPY_MAX], 1> = PerCpuArray::new();

@@ -13,11 +13,15 @@ use ingest_common::{
 
 use crate::maps::{
     BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, HANDSHAKES, HEALTH,
-    NEW_FLOW, PROBES, RETURNS, SCRATCH, SERVICE_STATS, SERVICES, SOURCES, TABLES, VIPS,
+    NEW_FLOW, NEW_HANDSHAKE, PROBES, RETURNS, SCRATCH, SERVICE_STATS, SERVICES, SOURCES, TABLES,
+    VIPS,
 };
 
 /// This node's maps.
 pub struct Kernel;
+
+// Keys are copied for each call of a helper: what a helper is given the address of stays in memory as a whole, with
+// all that it is a part of, and a `FlowKey` is part of nearly everything.
 
 /// A map value in place.
 #[inline(always)]
@@ -50,7 +54,7 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<Service> {
-        at(SERVICES.get_ptr_mut(key)).copied_out()
+        at(SERVICES.get_ptr_mut(*key)).copied_out()
     }
 
     #[inline(always)]
@@ -87,12 +91,12 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn endpoint(&self, key: &EndpointKey) -> Option<u16> {
-        at(ENDPOINTS.get_ptr_mut(key)).map(|endpoint| endpoint.slot as u16)
+        at(ENDPOINTS.get_ptr_mut(*key)).map(|endpoint| endpoint.slot as u16)
     }
 
     #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<&mut Flow> {
-        at(FLOWS.get_ptr_mut(key))
+        at(FLOWS.get_ptr_mut(*key))
     }
 
     #[inline(always)]
@@ -103,7 +107,7 @@ impl steer::Node for Kernel {
             slot: flow.slot,
         };
         // An LRU map makes room; what still fails (no memory) leaves the session to the caller's next handshake.
-        if FLOWS.insert(key, flow, 0).is_ok() {
+        if FLOWS.insert(*key, flow, 0).is_ok() {
             let _: Result<(), i32> = RETURNS.insert(
                 back,
                 Return {
@@ -117,18 +121,18 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn returns(&self, key: &ReturnKey) -> Option<u16> {
-        at(RETURNS.get_ptr_mut(key)).map(|value| value.service)
+        at(RETURNS.get_ptr_mut(*key)).map(|value| value.service)
     }
 
     #[inline(always)]
     fn handshake(&self, key: &ReturnKey) -> Option<&mut Handshake> {
-        at(HANDSHAKES.get_ptr_mut(key))
+        at(HANDSHAKES.get_ptr_mut(*key))
     }
 
     #[inline(always)]
     fn insert_handshake(&self, key: &ReturnKey, handshake: &Handshake) {
         // Failure costs one handshake; the caller repeats it.
-        let _: Result<(), i32> = HANDSHAKES.insert(key, handshake, 0);
+        let _: Result<(), i32> = HANDSHAKES.insert(*key, handshake, 0);
     }
 
     #[inline(always)]
@@ -178,6 +182,11 @@ impl steer::Node for Kernel {
     #[inline(always)]
     fn new_flow(&self) -> Option<&mut Flow> {
         at(NEW_FLOW.get_ptr_mut(0))
+    }
+
+    #[inline(always)]
+    fn new_handshake(&self) -> Option<&mut Handshake> {
+        at(NEW_HANDSHAKE.get_ptr_mut(0))
     }
 
     #[inline(always)]

@@ -83,8 +83,10 @@ pub fn rewrite_source(ctx: *mut __sk_buff, rewrite: &Rewrite) -> Result<(), Trun
 /// Addresses the frame to the client's next hop.
 #[inline(always)]
 pub fn address_to(ctx: *mut __sk_buff, path: &Path) -> Result<(), Truncated> {
-    store(ctx, 0, &path.client_mac)?;
-    store(ctx, 6, &path.node_mac)
+    // Copied, or the whole path stays in memory (see `node`).
+    let (client, node) = (path.client_mac, path.node_mac);
+    store(ctx, 0, &client)?;
+    store(ctx, 6, &node)
 }
 
 /// Puts the client's VLAN tags in front.

@@ -140,18 +140,17 @@ impl Packet {
         address_from_words(self.destination)
     }
 
-    /// Sum of the pseudo-header for a payload of `length` bytes.
-    #[must_use]
+    /// Sum of the pseudo-header for a payload of `length` bytes. The addresses are read again: eight words are dear to
+    /// keep until they are needed.
     #[inline(always)]
-    pub fn pseudo_header(&self, length: u16) -> u64 {
+    fn pseudo_header<F: Frame>(&self, frame: &F, length: u16) -> Result<u64, Truncated> {
         let tail = sum([u32::from(length).to_be(), u32::from(self.protocol).to_be()]);
         let addresses = if self.v6 {
-            sum(self.source).wrapping_add(sum(self.destination))
+            sum(frame.words::<8>(self.l3 + 8)?)
         } else {
-            // The mapped form's prefix is not part of an IPv4 pseudo-header.
-            u64::from(self.source[3]) + u64::from(self.destination[3])
+            sum(frame.words::<2>(self.l3 + 12)?)
         };
-        addresses.wrapping_add(tail)
+        Ok(addresses.wrapping_add(tail))
     }
 
     /// Replaces one end's address in the IP header (and its checksum, for IPv4). Gives the difference that this
@@ -164,22 +163,47 @@ impl Packet {
         address: &Address,
     ) -> Result<u64, Truncated> {
         let new = words_from_address(*address);
-        let old = match end {
-            End::Source => self.source,
-            End::Destination => self.destination,
-        };
         if self.v6 {
             let at = if end == End::Source { 8 } else { 24 };
+            // Read again, as in `pseudo_header`.
+            let old = frame.words::<4>(self.l3 + at)?;
             frame.set_words::<4>(self.l3 + at, new)?;
             Ok(difference(old, new))
         } else {
             let at = if end == End::Source { 12 } else { 16 };
-            let delta = difference([old[3]], [new[3]]);
+            let old = match end {
+                End::Source => self.source[3],
+                End::Destination => self.destination[3],
+            };
+            let delta = difference([old], [new[3]]);
             let [checksum] = frame.halves::<1>(self.l3 + 10)?;
             frame.set_halves::<1>(self.l3 + 10, [update(checksum, delta)])?;
             frame.set_words::<1>(self.l3 + at, [new[3]])?;
             Ok(delta)
         }
+    }
+
+    /// Replaces one end of a UDP datagram: address, port and the checksums.
+    #[inline(always)]
+    pub fn set_udp_end<F: Frame>(
+        &self,
+        frame: &mut F,
+        end: End,
+        address: &Address,
+        port: u16,
+    ) -> Result<(), Truncated> {
+        let mut delta = self.set_address(frame, end, address)?;
+        // Read again, as in `pseudo_header`.
+        let [ports, second] = frame.words::<2>(self.l4)?;
+        let (old, checksum) = (u32::from_be(ports), u32::from_be(second) as u16);
+        let new = match end {
+            End::Source => (old & 0xffff) | u32::from(port) << 16,
+            End::Destination => (old & 0xffff_0000) | u32::from(port),
+        }
+        .to_be();
+        delta = delta.wrapping_add(difference([ports], [new]));
+        frame.set_words::<1>(self.l4, [new])?;
+        frame.set_halves::<1>(self.l4 + 6, [update_udp(checksum.to_be(), delta)])
     }
 }
 
@@ -192,8 +216,6 @@ pub struct Datagram {
     pub destination_port: u16,
     /// Bytes of payload.
     pub payload: u16,
-    /// The ports, as in memory.
-    ports: u32,
     /// The checksum, as in memory; 0: none.
     pub checksum: u16,
 }
@@ -220,38 +242,16 @@ impl Datagram {
             source_port: (host_ports >> 16) as u16,
             destination_port: host_ports as u16,
             payload: length - UDP_HEADER as u16,
-            ports,
             checksum: (host_second as u16).to_be(),
         }))
     }
 
     /// Whether the checksum field holds only the pseudo-header's sum: the sender left the rest to a device.
     /// (A full checksum looks like that once in 65536.)
-    #[must_use]
     #[inline(always)]
-    pub fn is_partial(&self, packet: &Packet) -> bool {
-        self.checksum == fold(packet.pseudo_header(self.payload + UDP_HEADER as u16))
-    }
-
-    /// Replaces one end: address, port and the checksums.
-    #[inline(always)]
-    pub fn set_end<F: Frame>(
-        &self,
-        frame: &mut F,
-        packet: &Packet,
-        end: End,
-        address: &Address,
-        port: u16,
-    ) -> Result<(), Truncated> {
-        let mut delta = packet.set_address(frame, end, address)?;
-        let old = u32::from_be(self.ports);
-        let new = match end {
-            End::Source => (old & 0xffff) | u32::from(port) << 16,
-            End::Destination => (old & 0xffff_0000) | u32::from(port),
-        }
-        .to_be();
-        delta = delta.wrapping_add(difference([self.ports], [new]));
-        frame.set_words::<1>(packet.l4, [new])?;
-        frame.set_halves::<1>(packet.l4 + 6, [update_udp(self.checksum, delta)])
+    pub fn is_partial<F: Frame>(&self, frame: &F, packet: &Packet) -> Result<bool, Truncated> {
+        let [checksum] = frame.halves::<1>(packet.l4 + 6)?;
+        let sum = packet.pseudo_header(frame, self.payload + UDP_HEADER as u16)?;
+        Ok(checksum == fold(sum))
     }
 }

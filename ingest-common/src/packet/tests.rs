@@ -78,7 +78,7 @@ fn parse_all(bytes: &mut [u8]) {
     for family in [IPV4, IPV6] {
         if let Ok(Ip::Packet(packet)) = Packet::read(&frame, &link, family) {
             if let Ok(Some(datagram)) = Datagram::read(&frame, &packet) {
-                let _partial = datagram.is_partial(&packet);
+                let _partial = datagram.is_partial(&frame, &packet);
             }
             let _icmp = Icmp::read(&frame, &packet);
         }
@@ -101,9 +101,8 @@ fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
     let Ok(Ip::Packet(packet)) = Packet::read(&buffer, &link, IPV4) else {
         panic!("no packet");
     };
-    let datagram = Datagram::read(&buffer, &packet).unwrap().unwrap();
-    datagram
-        .set_end(&mut buffer, &packet, End::Destination, &address(3), 9)
+    packet
+        .set_udp_end(&mut buffer, End::Destination, &address(3), 9)
         .unwrap();
     assert_eq!(
         bytes,
@@ -153,7 +152,7 @@ proptest! {
         } else {
             (End::Destination, frame(v6, [source, new], [ports[0], ports[2]], &payload))
         };
-        datagram.set_end(&mut buffer, &packet, end, &new, ports[2]).unwrap();
+        packet.set_udp_end(&mut buffer, end, &new, ports[2]).unwrap();
         prop_assert_eq!(bytes, expected);
     }
 

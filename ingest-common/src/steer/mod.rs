@@ -80,6 +80,8 @@ pub trait Node: Sized {
     /// Space to build a new flow in, one per CPU: the kernel's stack is too small for it. Zero at first, and nothing else
     /// writes it.
     fn new_flow(&self) -> Option<Self::Ref<'_, Flow>>;
+    /// The same for a handshake. Who builds one writes every field.
+    fn new_handshake(&self) -> Option<Self::Ref<'_, Handshake>>;
     /// The slot for a new session whose key hashes to `hash`, or [`crate::maglev::EMPTY`]. The kernel overrides it by
     /// a call to the same code as a function that the verifier checks once, not at every call.
     fn place(&self, pool: u16, hash: u32) -> u16 {

@@ -65,8 +65,8 @@ impl Rewrite {
     /// Rewrites addresses, port and checksums in memory. The kernel does it by helpers instead, since a pod's packet
     /// may carry only part of its checksum.
     pub fn apply<F: Frame>(&self, frame: &mut F, hook: Hook) -> Result<(), Truncated> {
-        self.datagram
-            .set_end(frame, &self.packet, End::Source, &self.address, self.port)?;
+        self.packet
+            .set_udp_end(frame, End::Source, &self.address, self.port)?;
         if hook == Hook::Uplink {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use super::{Next, Session};
 use crate::{
-    abi::{FlowState, Handshake, SERVICE_AFFINITY, SERVICE_ELSEWHERE},
+    abi::{FlowState, Handshake, ReturnKey, SERVICE_AFFINITY, SERVICE_ELSEWHERE},
     maglev,
     packet::Frame,
     reason::DropReason,
@@ -54,19 +54,30 @@ impl<I: Fn() -> u32> Session<'_, I> {
                 Some(known) if known.caller_id == request.socket_id => known.first_ns,
                 _ => now,
             };
-            node.insert_handshake(
-                &key,
-                &Handshake {
-                    first_ns,
-                    path: self.link.path(frame, (self.ifindex)())?,
-                    caller_id: request.socket_id,
-                    service: self.service.id,
-                    _pad: 0,
-                    flow_window: request.flow_window,
-                },
-            );
+            self.note(frame, node, &key, |handshake| {
+                handshake.first_ns = first_ns;
+                handshake.caller_id = request.socket_id;
+                handshake.flow_window = request.flow_window;
+            })?;
         }
         Ok(next)
+    }
+
+    /// Notes that the client asked, and by which way. `fill` sets the rest.
+    #[inline(always)]
+    pub(super) fn note<F: Frame, N: Node>(
+        &self,
+        frame: &F,
+        node: &N,
+        key: &ReturnKey,
+        fill: impl FnOnce(&mut Handshake),
+    ) -> Result<(), DropReason> {
+        let mut handshake = node.new_handshake().ok_or(DropReason::Undeliverable)?;
+        handshake.path = self.link.path(frame, (self.ifindex)())?;
+        handshake.service = self.service.id;
+        fill(&mut handshake);
+        node.insert_handshake(key, &handshake);
+        Ok(())
     }
 
     /// The slot of the client's flow, where a handshake belongs to it: the caller repeats itself (the pod's answer

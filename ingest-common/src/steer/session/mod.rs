@@ -135,17 +135,12 @@ impl<I: Fn() -> u32> Session<'_, I> {
         });
         if way.mode == DeliveryMode::Redirect
             && backend.flags & BACKEND_PARTIAL_CHECKSUMS != 0
-            && self.datagram.is_partial(self.packet)
+            && self.datagram.is_partial(frame, self.packet)?
         {
             way.mode = DeliveryMode::Peer;
         }
-        self.datagram.set_end(
-            frame,
-            self.packet,
-            End::Destination,
-            &backend.address,
-            backend.port,
-        )?;
+        self.packet
+            .set_udp_end(frame, End::Destination, &backend.address, backend.port)?;
         finish(frame, &backend, &way)?;
         Ok(Outcome::deliver(&way))
     }

@@ -2,7 +2,7 @@
 
 use super::{Next, Session};
 use crate::{
-    abi::{FlowState, Handshake, SERVICE_CLOSING},
+    abi::{FlowState, SERVICE_CLOSING},
     maglev,
     packet::Frame,
     reason::DropReason,
@@ -28,15 +28,11 @@ impl<I: Fn() -> u32> Session<'_, I> {
         }
         let key = self.return_key(slot);
         if !node.dry_run() && node.handshake(&key).is_none() {
-            node.insert_handshake(
-                &key,
-                &Handshake {
-                    first_ns: now,
-                    path: self.link.path(frame, (self.ifindex)())?,
-                    service: self.service.id,
-                    ..Handshake::default()
-                },
-            );
+            self.note(frame, node, &key, |handshake| {
+                handshake.first_ns = now;
+                handshake.caller_id = 0;
+                handshake.flow_window = 0;
+            })?;
         }
         Ok(Next::deliver(slot, false))
     }
