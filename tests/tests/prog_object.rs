@@ -4,7 +4,7 @@
 use aya::maps::{Map, MapData};
 use ingest_common::abi::{EXPLAIN_MAP, MAPS, MapShape, NODE_MAP, program};
 use ingest_tests::fixtures::{
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, stack},
     model::differences,
     plane::{At, Dataplane, Host, Verdict},
     table,
@@ -19,6 +19,15 @@ const PROGRAMS: [&str; 5] = [
     program::TC_UPLINK_OUT,
     program::TC_POD,
     program::XDP_PROBE,
+];
+
+/// Bytes of stack that each program may use, of the 512 that the verifier allows: the rest is room to grow.
+const STACK_MAX: [(&str, u32); 5] = [
+    (program::XDP_INGEST, 416),
+    (program::TC_UPLINK_IN, 416),
+    (program::TC_UPLINK_OUT, 352),
+    (program::TC_POD, 384),
+    (program::XDP_PROBE, 32),
 ];
 
 fn data(map: &Map) -> &MapData {
@@ -83,6 +92,19 @@ fn the_verifier_walks_a_bounded_number_of_instructions() {
             .expect("the kernel counts them");
         println!("{name}: {walked} instructions");
         assert!(walked < INSTRUCTIONS_MAX, "{name}: {walked} instructions");
+    }
+}
+
+/// Beyond the limit, values belong into per-CPU scratch space, or are kept for less long.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_stack_keeps_room_for_what_is_to_come() {
+    let object = kernel::object().expect("the object is built");
+    let depths = stack::depths(&object).expect("the object can be read");
+    for (name, most) in STACK_MAX {
+        let depth = depths.get(name).copied().expect("the program is there");
+        println!("{name}: {depth} bytes of stack");
+        assert!(depth <= most, "{name}: {depth} bytes of stack, not {most}");
     }
 }
 
