@@ -5,7 +5,8 @@
  *
  * Sends `count` messages of payload.h at `rate` (0: none but the idle time), then stays connected without data for
  * `idle` seconds, then waits until the listener has everything and closes. Reconnects at once when the connection
- * breaks, and goes on counting. Prints one JSON object a line: connected, refused, broken, done. Exit code 0: done.
+ * breaks, and goes on counting. Prints one JSON object a line: started (with libsrt's version), connected, refused,
+ * broken, done. Exit code 0: done.
  */
 #include "payload.h"
 
@@ -108,6 +109,10 @@ int main(int argc, char **argv) {
     signal(SIGINT, on_signal);
     srt_startup();
     srt_setloglevel(2);
+    unsigned version = srt_getversion();
+    char libsrt[32];
+    snprintf(libsrt, sizeof libsrt, "%u.%u.%u", version >> 16, version >> 8 & 0xff, version & 0xff);
+    print_event("started", 0, libsrt);
     SRTSOCKET s = connect_until_done();
 
     unsigned char data[PAYLOAD_SIZE] = "INGT";

@@ -224,7 +224,9 @@ int main(int argc, char **argv) {
     if (srt_listen(listener, 128) == SRT_ERROR) return fail("listen");
     int poll = srt_epoll_create(), events = SRT_EPOLL_IN | SRT_EPOLL_ERR;
     srt_epoll_add_usock(poll, listener, &events);
-    printf("{\"event\":\"listening\",\"t\":%llu}\n", (unsigned long long)monotonic_ns());
+    unsigned version = srt_getversion();
+    printf("{\"event\":\"listening\",\"t\":%llu,\"libsrt\":\"%u.%u.%u\"}\n", (unsigned long long)monotonic_ns(),
+           version >> 16, version >> 8 & 0xff, version & 0xff);
     fflush(stdout);
 
     uint64_t next_report = monotonic_ns() + 1000000000u;

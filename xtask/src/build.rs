@@ -26,14 +26,16 @@ pub(crate) fn host() -> Result<()> {
             .args(["build", "--release", "--bins"])
             .args(packages),
     )?;
-    peers()
+    let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "srt"]))
+        .context("pkg-config does not know srt: run `cargo xtask setup`")?;
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    peers(&workspace::target_dir().join("peers"), &flags)
 }
 
-/// Compiles `tests/peers/*.c`: SRT callers and listeners on the real library.
-fn peers() -> Result<()> {
+/// Compiles `tests/peers/*.c` into folder `to`: SRT callers and listeners on the real library, which `flags` name.
+pub(crate) fn peers(to: &Path, flags: &[&str]) -> Result<()> {
     let folder = workspace::root().join("tests/peers");
-    let to = workspace::target_dir().join("peers");
-    fs::create_dir_all(&to).with_context(|| format!("creating {}", to.display()))?;
+    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
         files.push(entry?.path());
@@ -44,8 +46,6 @@ fn peers() -> Result<()> {
         .iter()
         .filter(|path| has_extension(path, "h"))
         .collect();
-    let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "srt"]))
-        .context("pkg-config does not know srt: run `cargo xtask setup`")?;
     for source in files.iter().filter(|path| has_extension(path, "c")) {
         let program = to.join(source.file_stem().unwrap_or_default());
         let is_newer = |path: &Path| Some(modified(path)? > modified(&program)?);
@@ -63,7 +63,7 @@ fn peers() -> Result<()> {
         compile
             .arg(&program)
             .arg(source)
-            .args(flags.split_whitespace())
+            .args(flags)
             .arg("-pthread");
         command::run(&mut compile)?;
     }

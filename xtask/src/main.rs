@@ -13,6 +13,7 @@ mod demo;
 mod elf;
 mod manifest_tools;
 mod setup;
+mod srt_versions;
 mod test;
 mod tidy;
 mod toolchain;

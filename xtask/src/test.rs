@@ -19,7 +19,7 @@ use crate::{
     command::{cargo, find, is_root, output, with_built_programs},
     manifest_tools,
     setup::{self, Scope},
-    workspace,
+    srt_versions, workspace,
 };
 
 /// What a test may use; see CONTRIBUTING.md.
@@ -175,6 +175,12 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
             )?);
         }
         Tier::Netns | Tier::Cluster => {
+            if tier == Tier::Netns
+                && let Err(error) = srt_versions::install()
+            {
+                // The tests that need them fail, and the others are worth running.
+                eprintln!("error: {error:#}");
+            }
             let mut tests = as_root(test_command(of(tier)?))?;
             if let Some(assets) = cluster {
                 tests.env(assets::VARIABLE, assets);

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::Target;
+use super::{Target, versions};
 use crate::netns::Namespace;
 use crate::process::Process;
 
 /// A line of the caller.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CallerEvent {
-    /// `connected`, `refused`, `broken` or `done`.
+    /// `started`, `connected`, `refused`, `broken` or `done`.
     pub event: String,
     /// ns of the monotonic clock.
     pub t: u64,
@@ -32,6 +32,8 @@ pub struct CallerOptions {
     pub count: u64,
     /// Seconds to stay connected without data after them.
     pub idle: f64,
+    /// One of [`super::LIBSRT_VERSIONS`]; `None`: the machine's.
+    pub libsrt: Option<&'static str>,
 }
 
 impl CallerOptions {
@@ -43,6 +45,7 @@ impl CallerOptions {
             rate,
             count: count as u64,
             idle: 0.0,
+            libsrt: None,
         }
     }
 }
@@ -57,7 +60,7 @@ pub struct Caller {
 impl Caller {
     /// Starts one in `netns`.
     pub fn start(netns: &Namespace, target: &Target, options: &CallerOptions) -> Result<Self> {
-        let mut command = netns.command(crate::built("INGEST_CALLER", "peers/caller")?);
+        let mut command = netns.command(versions::program("caller", options.libsrt)?);
         command
             .args(["--host", &target.address.ip().to_string()])
             .args(["--port", &target.address.port().to_string()])
@@ -70,10 +73,13 @@ impl Caller {
             command.args(["--passphrase", passphrase]);
         }
         let process = Process::spawn(format!("caller {}", target.stream_id), command)?;
-        Ok(Self {
+        let caller = Self {
             process,
             count: options.count,
-        })
+        };
+        let started = caller.wait("started", 1, Duration::from_secs(5))?;
+        versions::check("caller", options.libsrt, &started.detail)?;
+        Ok(caller)
     }
 
     /// Its process.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use super::{LATENCY_MS, PORT};
+use super::{LATENCY_MS, PORT, versions};
 use crate::netns::{Family, Namespace};
 use crate::process::Process;
 
@@ -20,6 +20,8 @@ pub enum ListenerEvent {
     Listening {
         /// ns of the monotonic clock.
         t: u64,
+        /// The version of the library it runs on.
+        libsrt: String,
     },
     /// A caller is connected.
     Accepted(Accepted),
@@ -95,6 +97,8 @@ pub struct ListenerOptions {
     pub passphrase: Option<String>,
     /// Latency, ms.
     pub latency_ms: u32,
+    /// One of [`super::LIBSRT_VERSIONS`]; `None`: the machine's.
+    pub libsrt: Option<&'static str>,
 }
 
 impl Default for ListenerOptions {
@@ -105,6 +109,7 @@ impl Default for ListenerOptions {
             port: PORT,
             passphrase: None,
             latency_ms: LATENCY_MS,
+            libsrt: None,
         }
     }
 }
@@ -118,7 +123,7 @@ pub struct Listener {
 impl Listener {
     /// Starts one in `netns` and waits until it may be called.
     pub fn start(netns: &Namespace, name: &str, options: &ListenerOptions) -> Result<Self> {
-        let mut command = netns.command(crate::built("INGEST_LISTENER", "peers/listener")?);
+        let mut command = netns.command(versions::program("listener", options.libsrt)?);
         let any = || options.family.any().to_owned();
         let bind = options.address.map_or_else(any, |ip| ip.to_string());
         command.args(["--bind", &bind, "--port", &options.port.to_string()]);
@@ -128,9 +133,11 @@ impl Listener {
         }
         let process = Process::spawn(format!("listener {name}"), command)?;
         let listener = Self { process };
-        listener.wait("start", Duration::from_secs(5), |event| {
-            matches!(event, ListenerEvent::Listening { .. }).then_some(())
+        let found = listener.wait("start", Duration::from_secs(5), |event| match event {
+            ListenerEvent::Listening { libsrt, .. } => Some(libsrt),
+            _ => None,
         })?;
+        versions::check("listener", options.libsrt, &found)?;
         Ok(listener)
     }
 

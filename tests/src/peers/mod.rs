@@ -3,10 +3,12 @@
 mod caller;
 mod encoder;
 mod listener;
+mod versions;
 
 pub use caller::{Caller, CallerEvent, CallerOptions};
 pub use encoder::{Ffmpeg, FfmpegRun, LiveTransmit};
 pub use listener::{Accepted, Listener, ListenerEvent, ListenerOptions, Session};
+pub use versions::LIBSRT_VERSIONS;
 
 use std::net::{IpAddr, SocketAddr};
 
