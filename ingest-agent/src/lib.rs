@@ -1,11 +1,13 @@
 //! The per-node agent of ingest steering: keeps the kernel's maps equal to what is desired, and shows what they say.
 //!
 //! The way of a change, and where to read:
-//! 1. [`source`] reads and watches the configuration and gives whole [`source::Snapshot`]s.
+//! 1. [`source`] reads and watches the configuration, or [`cluster`] follows Kubernetes; both give whole
+//!    [`source::Snapshot`]s.
 //! 2. [`ports`] asks the kernel where each pod is on this node.
 //! 3. [`reconcile`] compares both with the maps: a pure function from three plain states to a list of writes.
 //! 4. [`dataplane`] does these writes. It alone knows aya, bpffs and `unsafe`.
-//! 5. [`agent`] is the loop around them; [`metrics`] serves what it and the kernel count.
+//! 5. [`agent`] is the loop around them; [`metrics`] serves what it and the kernel count, and a [`notice`] is what it has
+//!    to tell the people of a cluster.
 //!
 //! [`commands`] has one file a subcommand ([`cli`] has their arguments). All but `run` read what is pinned and work
 //! without an agent: traffic does not depend on this process, only changes do.
