@@ -73,6 +73,32 @@ reasons! {
         PodUnreachable = 20, "pod_unreachable";
         /// The pod's answer to the agent's probe of a delivery mode: noted.
         ProbeReply = 21, "probe_reply";
+        /// SRT: a CONCLUSION with a cookie of ours that is too old (check 5).
+        CookieStale = 22, "cookie_stale";
+        /// SRT: a CONCLUSION with a cookie that we never issued (check 5).
+        CookieForged = 23, "cookie_forged";
+        /// SRT: handshakes of one source came too fast (check 14).
+        SourceRate = 24, "source_rate";
+        /// A CONCLUSION whose UDP checksum is wrong: a flipped bit must not become another stream's name.
+        Checksum = 25, "checksum";
+        /// SRT: a Stream ID that names a field twice, or is no text (check 7).
+        SrtStreamId = 26, "srt_stream_id";
+        /// No route matches, and the service takes only routed streams.
+        NoRoute = 27, "no_route";
+        /// The route that matches rejects.
+        Forbidden = 28, "forbidden";
+        /// The route has as many sessions as it may.
+        QuotaStreams = 29, "quota_streams";
+        /// The route's new sessions come too fast.
+        QuotaSessions = 30, "quota_sessions";
+        /// The stream is over its bitrate.
+        QuotaStreamBitrate = 31, "quota_stream_bitrate";
+        /// The route's streams together are over its bitrate.
+        QuotaRouteBitrate = 32, "quota_route_bitrate";
+        /// A pod's INDUCTION response: its cookie is noted, and the caller must not see it.
+        InductionResponse = 33, "induction_response";
+        /// A CONCLUSION response of one pod to a caller that another one has accepted.
+        AcceptedElsewhere = 34, "accepted_elsewhere";
     }
 }
 

@@ -8,12 +8,14 @@ use aya_ebpf::{
 };
 use ingest_common::{
     abi::{
-        Backend, Config, EVENTS_BYTES, Endpoint, EndpointKey, Event, Explain, Flow, FlowKey,
-        Handshake, Health, MAX_BACKENDS, MAX_FLOWS, MAX_HANDSHAKES, MAX_POOLS, MAX_SERVICE_KEYS,
-        MAX_SERVICES, MAX_SOURCES, MaglevTable, Name, Node, Probe, Return, ReturnKey, Service,
-        ServiceKey, SourceKey, Tenant, Traffic, Vip,
+        Backend, Config, EVENTS_BYTES, Endpoint, EndpointKey, Event, Explain, Flow, FlowKey, Group,
+        GroupKey, Handshake, Health, Load, MAX_BACKENDS, MAX_FLOWS, MAX_GROUPS, MAX_HANDSHAKES,
+        MAX_MATCHES, MAX_POOLS, MAX_ROUTES, MAX_SERVICE_KEYS, MAX_SERVICES, MAX_SOURCE_RATES,
+        MAX_SOURCES, MAX_SPLICES, MaglevTable, Name, Node, Probe, Quota, Return, ReturnKey, Route,
+        RouteKey, RouteState, RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate,
+        SourceRateKey, Splice, SpliceStats, StreamId, Tenant, Traffic, Vip,
     },
-    packet::COPY_MAX,
+    steer::Workspace,
 };
 
 /// VIP:port:protocol → service. Agent writes, XDP reads.
@@ -79,6 +81,43 @@ pub static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
 /// Thresholds. Agent writes, every program reads.
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+/// Keys of our cookies. Agent writes, XDP reads.
+#[btf_map]
+pub static SECRETS: Array<Secrets, 1> = Array::new();
+/// Client on a service → CONCLUSION that waits for its pod's cookie. XDP inserts, tc reads.
+#[btf_map]
+pub static SPLICES: LruHashMap<FlowKey, Splice, MAX_SPLICES> = LruHashMap::new();
+/// Client on a service → what the caller of the flow asked for. tc inserts, the CLI reads; sized as FLOWS.
+#[btf_map]
+pub static STREAM_IDS: LruHashMap<FlowKey, StreamId, MAX_FLOWS> = LruHashMap::new();
+/// Service id → counters of handshakes. XDP and tc write, user space reads.
+#[btf_map]
+pub static SPLICE_STATS: PerCpuArray<SpliceStats, MAX_SERVICES> = PerCpuArray::new();
+/// Client address → how fast it asks. XDP only.
+#[btf_map]
+pub static SOURCE_RATES: LruHashMap<SourceRateKey, SourceRate, MAX_SOURCE_RATES> =
+    LruHashMap::new();
+/// Bonded connection → where its first link went. XDP only.
+#[btf_map]
+pub static GROUPS: LruHashMap<GroupKey, Group, MAX_GROUPS> = LruHashMap::new();
+/// Slot → sessions now. XDP and tc count, the agent corrects.
+#[btf_map]
+pub static LOADS: Array<Load, MAX_BACKENDS> = Array::new();
+/// Service, field and text → route. Agent writes, XDP reads.
+#[btf_map]
+pub static ROUTES: LpmTrie<RouteKey, Route, MAX_MATCHES> = LpmTrie::new();
+/// Route → name. Agent writes, the CLI reads.
+#[btf_map]
+pub static ROUTE_NAMES: Array<Name, MAX_ROUTES> = Array::new();
+/// Route → what its streams may use. Agent writes, XDP and tc read.
+#[btf_map]
+pub static QUOTAS: Array<Quota, MAX_ROUTES> = Array::new();
+/// Route → sessions now, and how fast. XDP and tc write, the agent corrects.
+#[btf_map]
+pub static ROUTE_STATES: Array<RouteState, MAX_ROUTES> = Array::new();
+/// Route → counters. XDP and tc write, user space reads.
+#[btf_map]
+pub static ROUTE_STATS: PerCpuArray<RouteStats, MAX_ROUTES> = PerCpuArray::new();
 /// What the agent says of itself, for the CLI.
 #[btf_map]
 pub static NODE: Array<Node, 1> = Array::new();
@@ -91,9 +130,9 @@ pub static NEW_FLOW: PerCpuArray<Flow, 1> = PerCpuArray::new();
 /// A handshake, while it is noted. Not pinned.
 #[btf_map]
 pub static NEW_HANDSHAKE: PerCpuArray<Handshake, 1> = PerCpuArray::new();
-/// A handshake's payload, while it is checked. Not pinned.
+/// A CONCLUSION, while it is taken apart. Not pinned.
 #[btf_map]
-pub static SCRATCH: PerCpuArray<[u8; COPY_MAX], 1> = PerCpuArray::new();
+pub static WORKSPACE: PerCpuArray<Workspace, 1> = PerCpuArray::new();
 
 /// 1 once XDP has found that the driver has no room for metadata: tc then finds pods by address. Not pinned.
 #[btf_map]

@@ -3,18 +3,20 @@
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_coarse_ns};
 use ingest_common::{
     abi::{
-        Backend, Config, EndpointKey, Event, Flow, FlowKey, Handshake, Health, Probe, Return,
-        ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+        Backend, Config, EndpointKey, Event, Flow, FlowKey, Group, GroupKey, Handshake, Health,
+        Load, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState, RouteStats, Secrets,
+        Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice, SpliceStats, StreamId,
+        Traffic, Vip,
     },
     maglev,
-    packet::COPY_MAX,
-    steer,
+    steer::{self, MatchKey, Workspace},
 };
 
 use crate::maps::{
-    BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, HANDSHAKES, HEALTH,
-    NEW_FLOW, NEW_HANDSHAKE, PROBES, RETURNS, SCRATCH, SERVICE_STATS, SERVICES, SOURCES, TABLES,
-    VIPS,
+    BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, GROUPS, HANDSHAKES, HEALTH,
+    LOADS, NEW_FLOW, NEW_HANDSHAKE, PROBES, QUOTAS, RETURNS, ROUTE_STATES, ROUTE_STATS, ROUTES,
+    SECRETS, SERVICE_STATS, SERVICES, SOURCE_RATES, SOURCES, SPLICE_STATS, SPLICES, STREAM_IDS,
+    TABLES, VIPS, WORKSPACE,
 };
 
 /// This node's maps.
@@ -43,13 +45,7 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn config(&self) -> Config {
-        CONFIG.get(0).copied().unwrap_or(Config {
-            silence_ns: u64::MAX,
-            distrust_ns: 0,
-            shutdown_interval_ns: 10_000_000,
-            silence_packets: u32::MAX,
-            _pad: 0,
-        })
+        CONFIG.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]
@@ -175,8 +171,121 @@ impl steer::Node for Kernel {
     }
 
     #[inline(always)]
-    fn scratch(&self) -> Option<&mut [u8; COPY_MAX]> {
-        at(SCRATCH.get_ptr_mut(0))
+    fn secrets(&self) -> Option<&mut Secrets> {
+        at(SECRETS.get_ptr_mut(0))
+    }
+
+    #[inline(always)]
+    fn splice(&self, key: &FlowKey) -> Option<&mut Splice> {
+        at(SPLICES.get_ptr_mut(*key))
+    }
+
+    #[inline(always)]
+    fn insert_splice(&self, key: &FlowKey, splice: &Splice) {
+        // Failure costs the splice; the caller's retry is sent on with the pod's cookie.
+        let _: Result<(), i32> = SPLICES.insert(*key, splice, 0);
+    }
+
+    #[inline(always)]
+    fn insert_stream_id(&self, key: &FlowKey, stream: &StreamId) {
+        // Failure costs people a name.
+        let _: Result<(), i32> = STREAM_IDS.insert(*key, stream, 0);
+    }
+
+    #[inline(always)]
+    fn source_rate(&self, key: &SourceRateKey) -> Option<&mut SourceRate> {
+        at(SOURCE_RATES.get_ptr_mut(*key))
+    }
+
+    #[inline(always)]
+    fn insert_source_rate(&self, key: &SourceRateKey, rate: &SourceRate) {
+        // Failure lets a packet more through.
+        let _: Result<(), i32> = SOURCE_RATES.insert(*key, *rate, 0);
+    }
+
+    #[inline(always)]
+    fn group(&self, key: &GroupKey) -> Option<&mut Group> {
+        at(GROUPS.get_ptr_mut(*key))
+    }
+
+    #[inline(always)]
+    fn insert_group(&self, key: &GroupKey, group: &Group) {
+        // Failure leaves the next link to the table, which mostly says the same.
+        let _: Result<(), i32> = GROUPS.insert(*key, *group, 0);
+    }
+
+    #[inline(always)]
+    fn route(&self, key: &MatchKey) -> Option<Route> {
+        // SAFETY: both are a u32 of bits, then the data, and both live in a map's value.
+        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<RouteKey>>() };
+        ROUTES.get(key).copied()
+    }
+
+    #[inline(always)]
+    fn quota(&self, route: u16) -> Option<&mut Quota> {
+        at(QUOTAS.get_ptr_mut(u32::from(route)))
+    }
+
+    #[inline(always)]
+    fn route_state(&self, route: u16) -> Option<&mut RouteState> {
+        at(ROUTE_STATES.get_ptr_mut(u32::from(route)))
+    }
+
+    #[inline(always)]
+    fn load(&self, slot: u16) -> Option<&mut Load> {
+        at(LOADS.get_ptr_mut(u32::from(slot)))
+    }
+
+    #[inline(always)]
+    fn session_began(&self, slot: u16, route: u16) {
+        if let Some(load) = self.load(slot) {
+            add(&mut load.active, 1);
+        }
+        if route != 0
+            && let Some(state) = self.route_state(route)
+        {
+            add(&mut state.active, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn session_ended(&self, slot: u16, route: u16) {
+        if let Some(load) = self.load(slot)
+            && load.active != 0
+        {
+            add(&mut load.active, u64::MAX);
+        }
+        if route != 0
+            && let Some(state) = self.route_state(route)
+            && state.active != 0
+        {
+            add(&mut state.active, u64::MAX);
+        }
+    }
+
+    #[inline(always)]
+    fn count_splice(&self, service: u16, add: impl Fn(&mut SpliceStats)) {
+        if self.dry_run() {
+            return;
+        }
+        if let Some(stats) = at(SPLICE_STATS.get_ptr_mut(u32::from(service))) {
+            add(stats);
+        }
+    }
+
+    #[inline(always)]
+    fn count_route(&self, route: u16, add: impl Fn(&mut RouteStats)) {
+        if self.dry_run() {
+            return;
+        }
+        if let Some(stats) = at(ROUTE_STATS.get_ptr_mut(u32::from(route))) {
+            add(stats);
+        }
+    }
+
+    #[inline(always)]
+    fn workspace(&self) -> Option<&mut Workspace> {
+        at(WORKSPACE.get_ptr_mut(0))
     }
 
     #[inline(always)]
@@ -207,6 +316,17 @@ impl steer::Node for Kernel {
     #[inline(always)]
     fn dry_run(&self) -> bool {
         DRY_RUN.load() == 1
+    }
+}
+
+/// Adds to a counter that several CPUs count in. By hand, since Rust has no atomics for BPF; the sum before is not asked
+/// for, since kernels before 5.12 cannot tell it.
+#[inline(always)]
+fn add(counter: &mut u64, value: u64) {
+    let counter = core::ptr::from_mut(counter);
+    // SAFETY: a field of a map's value, aligned to 8; other CPUs only add to it, and the agent writes whole words.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) value, options(nostack));
     }
 }
 

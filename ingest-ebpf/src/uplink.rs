@@ -3,15 +3,21 @@
 use aya_ebpf::{
     bindings::{
         TC_ACT_OK, TC_ACT_SHOT,
-        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
-    helpers::{bpf_clone_redirect, bpf_redirect_peer, bpf_xdp_adjust_head, bpf_xdp_adjust_meta},
+    helpers::{
+        bpf_clone_redirect, bpf_redirect, bpf_redirect_peer, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_meta,
+    },
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::{debug, info};
 use ingest_common::{
-    abi::{self, DeliveryMode, EndpointKey, Explain, HANDOVER_CUT, HANDOVER_PEER, Handover},
+    abi::{
+        self, AnswerBy, DeliveryMode, EndpointKey, Explain, HANDOVER_ANSWER, HANDOVER_CUT,
+        HANDOVER_PEER, Handover,
+    },
     packet::{ETHERNET, Frame, IPV4, IPV6, Ip, Link, Packet, Truncated},
     reason::DropReason,
     steer::{self, Action, CallerShutdown, Delivery, Node, Verdict},
@@ -85,6 +91,12 @@ fn ingest_of<const FAMILY: u16>(ctx: &XdpContext, link: &Link) -> u32 {
         }
         Action::Drop => return drop(ctx, verdict.reason),
         Action::Deliver => deliver(ctx, way),
+        Action::Answer => {
+            if verdict.reason != 0 {
+                count_drop(verdict.reason);
+            }
+            return answer(ctx, way);
+        }
         Action::Cut => {
             info!(
                 ctx,
@@ -130,6 +142,21 @@ fn deliver(ctx: &XdpContext, way: &Delivery) -> Result<u32, DropReason> {
     }
 }
 
+/// Sends the packet, which is now our answer, back to the client.
+#[inline(always)]
+fn answer(ctx: &XdpContext, way: &Delivery) -> u32 {
+    if Kernel.config().answer_by == AnswerBy::Xdp as u32 {
+        return XDP_TX;
+    }
+    pass_with(
+        ctx,
+        Handover {
+            kind: HANDOVER_ANSWER,
+            ifindex: way.ifindex,
+        },
+    )
+}
+
 /// Removes VLAN tags; the Ethernet addresses already stand behind them.
 #[inline(always)]
 fn strip(ctx: &XdpContext, way: &Delivery) -> Result<(), DropReason> {
@@ -172,6 +199,9 @@ fn explain(verdict: &Verdict) {
         mode: way.mode as u8,
         slot: way.slot,
         service: way.service,
+        route: way.route,
+        rejection: way.rejection,
+        _pad: 0,
     };
     // An array's only entry: this cannot fail.
     let _: Result<(), i32> = EXPLAIN.set(0, explain, 0);
@@ -188,6 +218,8 @@ pub fn hand_over(ctx: &TcContext) -> i32 {
         return match handover.kind {
             // SAFETY: the helper takes plain values.
             HANDOVER_PEER => unsafe { bpf_redirect_peer(handover.ifindex, 0) as i32 },
+            // SAFETY: as above. Out of the interface that it came in by.
+            HANDOVER_ANSWER => unsafe { bpf_redirect((*skb).ifindex, 0) as i32 },
             HANDOVER_CUT => cut(ctx, &mut SkbFrame::pulled(skb)).unwrap_or(TC_ACT_SHOT),
             _ => TC_ACT_OK,
         };

@@ -11,7 +11,9 @@ use std::{
 
 use ingest_agent::{
     dataplane::now_ns,
-    reconcile::{Backend, Desired, Observed, PlanOptions, PodPort, Protocol, Service, plan},
+    reconcile::{
+        Backend, Desired, Handshake, Observed, PlanOptions, PodPort, Protocol, Service, plan,
+    },
 };
 use ingest_common::abi::{self, DeliveryMode};
 use lab::{PinRoot, load_and_attach, run, with_uplink};
@@ -36,6 +38,8 @@ fn backend() -> impl Strategy<Value = Backend> {
             },
             port: 9000,
             draining,
+            weight: 1,
+            limit: None,
             tenant: abi::Tenant { pod, process },
         },
     )
@@ -62,6 +66,9 @@ fn service() -> impl Strategy<Value = Service> {
                     .collect(),
                 port: 0,
                 protocol: if srt { Protocol::Srt } else { Protocol::Udp },
+                handshake: Handshake::Client,
+                routed_only: false,
+                balance: false,
                 source_ranges: ranges
                     .iter()
                     // With bits behind the prefix, as people write them.
@@ -81,7 +88,10 @@ fn desired() -> impl Strategy<Value = Desired> {
             service.name.push_str(&i.to_string());
             service.port = 9000 + i as u16;
         }
-        Desired { services }
+        Desired {
+            services,
+            ..Desired::default()
+        }
     })
 }
 
@@ -149,6 +159,9 @@ fn many_tables_at_once_are_in_force_when_the_plan_is_applied() {
             vips: vec![IpAddr::from([203, 0, 113, 1])],
             port: 9000 + i,
             protocol: Protocol::Srt,
+            handshake: Handshake::Client,
+            routed_only: false,
+            balance: false,
             source_ranges: Vec::new(),
             affinity: false,
             elsewhere: false,
@@ -157,11 +170,14 @@ fn many_tables_at_once_are_in_force_when_the_plan_is_applied() {
                 address: IpAddr::from([10, 0, 0, i as u8]),
                 port: 9000,
                 draining: false,
+                weight: 1,
+                limit: None,
                 tenant: abi::Tenant::default(),
             }],
         });
         let desired = Desired {
             services: services.collect(),
+            ..Desired::default()
         };
         let ports = HashMap::new();
         let options = PlanOptions::default();

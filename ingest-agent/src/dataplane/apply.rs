@@ -62,6 +62,10 @@ impl Dataplane {
                 let (prefix, key) = source_key(*service, range);
                 self.maps.sources.remove(prefix, key).map(drop)
             }
+            Op::SetQuota { .. }
+            | Op::RemoveQuota { .. }
+            | Op::SetRoute { .. }
+            | Op::RemoveRoute { .. } => Ok(()),
         }
     }
 

@@ -21,6 +21,8 @@ pub use plan::{PlanError, PlanOptions, from_abi, plan, repoint, to_abi};
 pub struct Desired {
     /// By name, unique.
     pub services: Vec<Service>,
+    /// By name, unique. Of two that match the same, the first has it.
+    pub routes: Vec<Route>,
 }
 
 /// A named service: one VIP:port:protocol per VIP, sharing backends of the VIP's address family.
@@ -28,12 +30,18 @@ pub struct Desired {
 pub struct Service {
     /// `namespace/name`, with `:port` where a Service has several.
     pub name: String,
-    /// At least one.
+    /// None: it is only a pool, for routes.
     pub vips: Vec<IpAddr>,
-    /// The VIPs' port.
+    /// The VIPs' port; 0 where there are none.
     pub port: u16,
     /// What the service carries.
     pub protocol: Protocol,
+    /// Who answers callers' handshakes; of SRT services only.
+    pub handshake: Handshake,
+    /// What no route matches is rejected instead of going to the service's own backends.
+    pub routed_only: bool,
+    /// Backends without a limit of their own get one: a quarter above the mean.
+    pub balance: bool,
     /// Empty: everyone.
     pub source_ranges: Vec<IpNet>,
     /// All sessions of a client address go to one backend.
@@ -42,6 +50,16 @@ pub struct Service {
     pub elsewhere: bool,
     /// Serving and draining ones; what does neither is not listed.
     pub backends: Vec<Backend>,
+}
+
+/// Who answers callers' handshakes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Handshake {
+    /// The kernel does, learns the Stream ID, and splices the session with a pod.
+    #[default]
+    Stream,
+    /// The pod that the client's address and port lead to.
+    Client,
 }
 
 /// What a service carries.
@@ -64,8 +82,93 @@ pub struct Backend {
     pub port: u16,
     /// Serving, or draining: established sessions only.
     pub draining: bool,
+    /// Share of new sessions, relative to the pool's others: 1 to 100, usually 1.
+    pub weight: u16,
+    /// Most sessions; `None`: no limit.
+    pub limit: Option<u32>,
     /// Whose process it is, as far as the source knows: another one has none of the old one's sessions.
     pub tenant: abi::Tenant,
+}
+
+/// Which streams of a service go where, and what they may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `namespace/name`, with `/rule` where a route has several.
+    pub name: String,
+    /// Name of the [`Service`] whose callers it is for.
+    pub service: String,
+    /// Any of these.
+    pub matches: Vec<Match>,
+    /// Where they go.
+    pub target: Target,
+    /// What all of them together may use, on this node.
+    pub quota: Quota,
+}
+
+/// What a route looks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match {
+    /// Where.
+    pub what: What,
+    /// Only this `m=`; `None`: any, or none.
+    pub mode: Option<Mode>,
+}
+
+/// Where a [`Match`] looks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum What {
+    /// The whole Stream ID.
+    StreamId(Text),
+    /// `r=`
+    Resource(Text),
+    /// `u=`
+    User(Text),
+    /// `h=`
+    Host(Text),
+    /// Nowhere: the mode alone.
+    Mode,
+    /// The caller's address, where no other match of the service fits.
+    Source(IpNet),
+}
+
+/// A text to look for. At most [`abi::ROUTE_TEXT`] bytes, less one where it is exact, and none of them zero.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Text {
+    /// This.
+    Exact(String),
+    /// What begins so; empty: any.
+    Prefix(String),
+}
+
+/// What a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// `m=publish`
+    Publish,
+    /// `m=request`
+    Request,
+}
+
+/// Where a route's callers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the backends of the [`Service`] of this name.
+    Pool(String),
+    /// Nowhere: they are told that it is forbidden.
+    Reject,
+}
+
+/// Bounds of a route. `None`: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Sessions at once.
+    pub streams: Option<u32>,
+    /// New sessions a second.
+    pub sessions_per_second: Option<u32>,
+    /// Bits a second of UDP payload, each stream.
+    pub stream_bitrate: Option<u64>,
+    /// Bits a second of UDP payload, all streams.
+    pub bitrate: Option<u64>,
 }
 
 /// How a pod is reached from this node; learned by netlink and by probes.
@@ -156,4 +259,47 @@ pub enum Op {
         /// The range.
         range: IpNet,
     },
+    /// Write `QUOTAS[route]` and its name. `fresh`: the index is newly used, its state and statistics are cleared.
+    SetQuota {
+        /// The route's index.
+        route: u16,
+        /// What its streams may use.
+        quota: abi::Quota,
+        /// The route's name.
+        name: String,
+        /// A new index.
+        fresh: bool,
+    },
+    /// Free the route's index.
+    RemoveQuota {
+        /// The route's index.
+        route: u16,
+    },
+    /// Write an entry of `ROUTES`.
+    SetRoute {
+        /// The key.
+        key: MatchKey,
+        /// The value.
+        route: abi::Route,
+    },
+    /// Remove an entry of `ROUTES`.
+    RemoveRoute {
+        /// The key.
+        key: MatchKey,
+    },
+}
+
+/// A key of `ROUTES`, in an order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MatchKey {
+    /// [`abi::Service::id`]
+    pub service: u16,
+    /// What it looks at.
+    pub field: abi::RouteField,
+    /// Which mode it asks for.
+    pub mode: abi::StreamMode,
+    /// The bytes, with the zero behind an exact text.
+    pub text: Vec<u8>,
+    /// How many bits of `text` count: all, but for source prefixes.
+    pub bits: u32,
 }

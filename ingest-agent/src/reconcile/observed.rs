@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ingest_common::abi::{self, BackendState, EndpointKey};
 use ipnet::IpNet;
 
-use super::Op;
+use super::{MatchKey, Op};
 
 /// What the maps hold now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +26,12 @@ pub struct Observed {
     pub endpoints: BTreeMap<EndpointKey, u16>,
     /// Keys of `SOURCES`: service id, network.
     pub sources: BTreeSet<(u16, IpNet)>,
+    /// `ROUTES`.
+    pub routes: BTreeMap<MatchKey, abi::Route>,
+    /// `QUOTAS` in use, by route.
+    pub quotas: BTreeMap<u16, abi::Quota>,
+    /// `ROUTE_NAMES` of routes in use.
+    pub route_names: BTreeMap<u16, String>,
     /// Tables that this agent wrote, by pool: the slots each was built from (an adopted table is unknown, and
     /// written anew).
     pub tables: HashMap<u16, Vec<u16>>,
@@ -70,6 +76,22 @@ impl Observed {
             }
             Op::RemoveSource { service, range } => {
                 self.sources.remove(&(*service, range.trunc()));
+            }
+            Op::SetQuota {
+                route, quota, name, ..
+            } => {
+                self.quotas.insert(*route, *quota);
+                self.route_names.insert(*route, kept_name(name));
+            }
+            Op::RemoveQuota { route } => {
+                self.quotas.remove(route);
+                self.route_names.remove(route);
+            }
+            Op::SetRoute { key, route } => {
+                self.routes.insert(key.clone(), *route);
+            }
+            Op::RemoveRoute { key } => {
+                self.routes.remove(key);
             }
         }
     }

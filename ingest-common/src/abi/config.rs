@@ -12,8 +12,30 @@ pub struct Config {
     pub shutdown_interval_ns: u64,
     /// Data packets that must go unanswered before silence counts.
     pub silence_packets: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// An [`AnswerBy`].
+    pub answer_by: u32,
+    /// Nanoseconds between a source's INDUCTIONs; 0: no bound. As for the others, see [`super::SourceRate`].
+    pub induction_interval_ns: u64,
+    /// How far a source may be ahead of that.
+    pub induction_burst_ns: u64,
+    /// Nanoseconds between a source's CONCLUSIONs with a valid cookie; 0: no bound.
+    pub conclusion_interval_ns: u64,
+    /// How far a source may be ahead of that.
+    pub conclusion_burst_ns: u64,
+    /// Nanoseconds between rejections to a source; others are met with silence.
+    pub rejection_interval_ns: u64,
+}
+
+/// How our own answers leave.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerBy {
+    /// `XDP_TX`.
+    #[default]
+    Xdp = 0,
+    /// tc at the uplink sends it back. For veths, which lose what `XDP_TX` sends unless their far end has an XDP
+    /// program.
+    Tc = 1,
 }
 
 impl Default for Config {
@@ -23,7 +45,12 @@ impl Default for Config {
             distrust_ns: 5_000_000_000,
             shutdown_interval_ns: 10_000_000,
             silence_packets: 8,
-            _pad: 0,
+            answer_by: AnswerBy::Xdp as u32,
+            induction_interval_ns: 100_000_000,
+            induction_burst_ns: 3_000_000_000,
+            conclusion_interval_ns: 100_000_000,
+            conclusion_burst_ns: 3_000_000_000,
+            rejection_interval_ns: 1_000_000_000,
         }
     }
 }
@@ -72,7 +99,7 @@ pub struct Uplink {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Explain {
-    /// 1 pass, 2 drop, 3 deliver, 4 cut.
+    /// 1 pass, 2 drop, 3 deliver, 4 cut, 5 answer.
     pub verdict: u8,
     /// [`crate::reason::DropReason`] or [`crate::reason::PassReason`]; 0: not for a VIP.
     pub reason: u8,
@@ -84,13 +111,19 @@ pub struct Explain {
     pub slot: u16,
     /// [`super::Service::id`].
     pub service: u16,
+    /// Index of the route that chose the pool, 0: none did.
+    pub route: u16,
+    /// Place of the rejection in [`crate::srt::Rejection::ALL`], from 1; 0: there is none.
+    pub rejection: u8,
+    #[doc(hidden)]
+    pub _pad: u8,
 }
 
 /// XDP metadata in front of a packet that tc at the uplink must handle.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handover {
-    /// `HANDOVER_PEER` or `HANDOVER_CUT`.
+    /// `HANDOVER_PEER`, `HANDOVER_CUT` or `HANDOVER_ANSWER`.
     pub kind: u32,
     /// The pod port, for `HANDOVER_PEER`.
     pub ifindex: u32,
@@ -100,12 +133,14 @@ pub struct Handover {
 pub const HANDOVER_PEER: u32 = 0x696e_6701;
 /// The packet is a SHUTDOWN for the pod: send one to the caller too.
 pub const HANDOVER_CUT: u32 = 0x696e_6702;
+/// The packet is an answer to the client: send it back the way it came.
+pub const HANDOVER_ANSWER: u32 = 0x696e_6703;
 
 abi! {
-    Config: 32 / 8,
+    Config: 72 / 8,
     MaglevTable: 32768 / 2,
     Uplink: 24 / 4,
     Node: 240 / 8,
-    Explain: 8 / 2,
+    Explain: 12 / 2,
     Handover: 8 / 4,
 }

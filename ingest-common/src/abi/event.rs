@@ -20,8 +20,12 @@ pub struct Event {
     pub reason: u8,
     /// The caller's SRT socket id.
     pub caller_id: u32,
-    /// The listener's SRT socket id; for `HandshakeRejected` the rejection's type word.
+    /// The listener's SRT socket id; for `HandshakeRejected` and `HandshakeRefused` the rejection's type word.
     pub listener_id: u32,
+    /// Index of the route that chose the pool, 0: none did.
+    pub route: u16,
+    #[doc(hidden)]
+    pub _pad: [u8; 6],
 }
 
 /// What changed. Numbers are never reused.
@@ -42,7 +46,12 @@ pub enum EventKind {
     BackendSilent = 6,
     /// A backend that was unreachable or silent was heard again.
     BackendHeard = 7,
+    /// We rejected a session: no route, over a quota, no backend. Its slot is [`NO_SLOT`].
+    HandshakeRefused = 8,
 }
+
+/// No backend is concerned.
+pub const NO_SLOT: u16 = u16::MAX;
 
 impl EventKind {
     /// The kind for its ABI form.
@@ -56,6 +65,7 @@ impl EventKind {
             5 => Some(Self::BackendUnreachable),
             6 => Some(Self::BackendSilent),
             7 => Some(Self::BackendHeard),
+            8 => Some(Self::HandshakeRefused),
             _ => None,
         }
     }
@@ -71,8 +81,9 @@ impl EventKind {
             Self::BackendUnreachable => "backend_unreachable",
             Self::BackendSilent => "backend_silent",
             Self::BackendHeard => "backend_heard",
+            Self::HandshakeRefused => "handshake_refused",
         }
     }
 }
 
-abi! { Event: 40 / 8 }
+abi! { Event: 48 / 8 }

@@ -75,24 +75,6 @@ pub struct Path {
 /// No inner VLAN tag.
 pub const VLAN_NONE: u16 = 0xffff;
 
-/// Value of `HANDSHAKES`: a client has asked, the pod has not accepted yet. Written by XDP.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Handshake {
-    /// When the client asked first, with this socket id.
-    pub first_ns: u64,
-    /// The way it came.
-    pub path: Path,
-    /// The caller's SRT socket id (0 for plain UDP).
-    pub caller_id: u32,
-    /// [`super::Service::id`].
-    pub service: u16,
-    #[doc(hidden)]
-    pub _pad: u16,
-    /// The caller's flow window in packets.
-    pub flow_window: u32,
-}
-
 /// Value of `FLOWS`: a session that a backend has accepted.
 ///
 /// Inserted by tc at the pod's acceptance; then XDP writes `up`, tc writes `down`, and whoever decides it writes
@@ -126,8 +108,14 @@ pub struct Flow {
     pub path: Path,
     /// The caller's flow window in packets: how far sequence numbers may jump.
     pub flow_window: u32,
+    /// Index of the route that chose the pool, 0: none did.
+    pub route: u16,
+    /// 1: the route's quota bounds bitrates, so packets are measured.
+    pub policed: u8,
     #[doc(hidden)]
-    pub _pad: u32,
+    pub _pad: u8,
+    /// Theoretical arrival time of the stream's next byte, where it is policed. Written by XDP.
+    pub bytes_ns: u64,
     /// From the client. Written by XDP.
     pub up: Up,
     /// From the pod. Written by tc.
@@ -308,8 +296,7 @@ abi! {
     ReturnKey: 20 / 4,
     Return: 4 / 2,
     Path: 24 / 4,
-    Handshake: 48 / 8,
-    Flow: 224 / 8,
+    Flow: 232 / 8,
     Up: 80 / 8,
     Down: 64 / 8,
 }

@@ -10,7 +10,9 @@ mod backend;
 mod config;
 mod event;
 mod flow;
+mod handshake;
 mod names;
+mod route;
 mod service;
 mod stats;
 
@@ -18,7 +20,9 @@ pub use backend::*;
 pub use config::*;
 pub use event::*;
 pub use flow::*;
+pub use handshake::*;
 pub use names::*;
+pub use route::*;
 pub use service::*;
 pub use stats::*;
 

@@ -1,8 +1,10 @@
 //! Map and program names, and the shape every map must have: what pins are checked against before adoption.
 
 use super::{
-    Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Handshake, Health, Name, Node,
-    Probe, Return, ReturnKey, Service, ServiceKey, SourceKey, Tenant, Traffic, Vip,
+    Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Group, GroupKey, Handshake,
+    Health, Load, Name, Node, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState,
+    RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice,
+    SpliceStats, StreamId, Tenant, Traffic, Vip,
 };
 
 /// Most services (VIP:port:protocol) of a node.
@@ -19,6 +21,16 @@ pub const MAX_POOL_BACKENDS: usize = 1024;
 pub const MAX_FLOWS: usize = 131_072;
 /// Handshakes under way.
 pub const MAX_HANDSHAKES: usize = 16_384;
+/// CONCLUSIONs kept. 1.3 KiB each.
+pub const MAX_SPLICES: usize = 8192;
+/// Sources whose handshakes are counted.
+pub const MAX_SOURCE_RATES: usize = 65_536;
+/// Bonded connections.
+pub const MAX_GROUPS: usize = 16_384;
+/// Routes, by index: each may have many matches.
+pub const MAX_ROUTES: usize = 4096;
+/// Matches of all routes together, counted once a VIP.
+pub const MAX_MATCHES: usize = 65_536;
 /// Source ranges of all services together.
 pub const MAX_SOURCES: usize = 16_384;
 /// Bytes of the event ring.
@@ -87,7 +99,7 @@ const fn by_flows(mut shape: MapShape) -> MapShape {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapShape; 21] = [
+pub const MAPS: [MapShape; 33] = [
     map(
         "SERVICES",
         MapKind::Hash,
@@ -193,6 +205,72 @@ pub const MAPS: [MapShape; 21] = [
     map("POD_PORTS", MapKind::DevMap, 4, 8, MAX_BACKENDS),
     map("EVENTS", MapKind::RingBuf, 0, 0, EVENTS_BYTES),
     map("CONFIG", MapKind::Array, 4, size_of::<Config>(), 1),
+    map("SECRETS", MapKind::Array, 4, size_of::<Secrets>(), 1),
+    map(
+        "SPLICES",
+        MapKind::LruHash,
+        size_of::<FlowKey>(),
+        size_of::<Splice>(),
+        MAX_SPLICES,
+    ),
+    by_flows(map(
+        "STREAM_IDS",
+        MapKind::LruHash,
+        size_of::<FlowKey>(),
+        size_of::<StreamId>(),
+        MAX_FLOWS,
+    )),
+    map(
+        "SPLICE_STATS",
+        MapKind::PerCpuArray,
+        4,
+        size_of::<SpliceStats>(),
+        MAX_SERVICES,
+    ),
+    map(
+        "SOURCE_RATES",
+        MapKind::LruHash,
+        size_of::<SourceRateKey>(),
+        size_of::<SourceRate>(),
+        MAX_SOURCE_RATES,
+    ),
+    map(
+        "GROUPS",
+        MapKind::LruHash,
+        size_of::<GroupKey>(),
+        size_of::<Group>(),
+        MAX_GROUPS,
+    ),
+    map("LOADS", MapKind::Array, 4, size_of::<Load>(), MAX_BACKENDS),
+    map(
+        "ROUTES",
+        MapKind::LpmTrie,
+        4 + size_of::<RouteKey>(),
+        size_of::<Route>(),
+        MAX_MATCHES,
+    ),
+    map(
+        "ROUTE_NAMES",
+        MapKind::Array,
+        4,
+        size_of::<Name>(),
+        MAX_ROUTES,
+    ),
+    map("QUOTAS", MapKind::Array, 4, size_of::<Quota>(), MAX_ROUTES),
+    map(
+        "ROUTE_STATES",
+        MapKind::Array,
+        4,
+        size_of::<RouteState>(),
+        MAX_ROUTES,
+    ),
+    map(
+        "ROUTE_STATS",
+        MapKind::PerCpuArray,
+        4,
+        size_of::<RouteStats>(),
+        MAX_ROUTES,
+    ),
 ];
 
 /// Maps that are pinned for the CLI and read by no program's packet path.

@@ -49,6 +49,12 @@ pub const SERVICE_AFFINITY: u32 = 8;
 pub const SERVICE_ELSEWHERE: u32 = 16;
 /// The service was removed: its sessions are cut, everything else is left to the host.
 pub const SERVICE_CLOSING: u32 = 32;
+/// Handshakes are answered here, and spliced with the pod's: `handshake: stream`.
+pub const SERVICE_STREAM: u32 = 64;
+/// What no route matches is rejected; without it the service's own pool takes it.
+pub const SERVICE_ROUTED_ONLY: u32 = 128;
+/// Some route asks for a mode. (Bits 16 to 21: [`super::RouteField::flag`].)
+pub const SERVICE_ROUTES_MODE: u32 = 1 << 22;
 
 /// Value of `VIPS`, by service id: what replies of the service are rewritten to. Written by the agent.
 #[repr(C, align(4))]

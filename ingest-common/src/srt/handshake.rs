@@ -13,6 +13,58 @@ pub const CONCLUSION: u32 = 0xffff_ffff;
 /// Type words from here on are rejections (in the signed sense: up to `i32::MAX`).
 pub const REJECTION: u32 = 1000;
 
+/// Why we reject a session: libsrt's "predefined" codes, plus 1000 (`access_control.h`).
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rejection {
+    /// The Stream ID makes no sense.
+    BadRequest = 0,
+    /// Over a quota.
+    Overload = 1,
+    /// The route rejects.
+    Forbidden = 2,
+    /// No route.
+    NotFound = 3,
+    /// No backend.
+    Unavailable = 4,
+}
+
+impl Rejection {
+    /// Every one; a place in this list is its place in [`crate::abi::SpliceStats::rejected`].
+    pub const ALL: [Self; 5] = [
+        Self::BadRequest,
+        Self::Overload,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Unavailable,
+    ];
+
+    /// The type word: 1000 and the reason that `srt_getrejectreason()` tells the caller.
+    #[must_use]
+    #[inline(always)]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::BadRequest => 2400,
+            Self::Overload => 2402,
+            Self::Forbidden => 2403,
+            Self::NotFound => 2404,
+            Self::Unavailable => 2503,
+        }
+    }
+
+    /// The word shown to people and used as a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Overload => "overload",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// The fixed part of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {

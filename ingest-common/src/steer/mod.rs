@@ -12,6 +12,7 @@ mod icmp;
 mod ingress;
 mod place;
 mod session;
+mod workspace;
 
 use core::ops::DerefMut;
 
@@ -21,13 +22,16 @@ pub use fate::{accepts, fate};
 pub use ingress::{ingress, ingress_of};
 pub use place::{place, place_in_doubt};
 pub use session::check_extensions;
+pub use workspace::{Field, MatchKey, Workspace};
 
 use crate::{
     abi::{
-        Backend, Config, DeliveryMode, EndpointKey, Event, Flow, FlowKey, Handshake, Health,
-        ReturnKey, Service, ServiceKey, SourceKey, Traffic, Vip,
+        Backend, Config, DeliveryMode, EndpointKey, Event, Flow, FlowKey, Group, GroupKey,
+        Handshake, Health, Load, Quota, ReturnKey, Route, RouteState, RouteStats, Secrets, Service,
+        ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice, SpliceStats, StreamId, Traffic,
+        Vip,
     },
-    packet::{COPY_MAX, Truncated},
+    packet::Truncated,
     reason::{DropReason, PassReason},
 };
 
@@ -75,8 +79,40 @@ pub trait Node: Sized {
     fn emit(&self, fill: impl FnOnce(&mut Event));
     /// `PROBES`: the pod answered the agent's probe.
     fn probe_answered(&self, slot: u16, sequence: u32);
-    /// Scratch space for a handshake, one per CPU.
-    fn scratch(&self) -> Option<Self::Ref<'_, [u8; COPY_MAX]>>;
+    /// `SECRETS`. Never written through.
+    fn secrets(&self) -> Option<Self::Ref<'_, Secrets>>;
+    /// `SPLICES`.
+    fn splice(&self, key: &FlowKey) -> Option<Self::Ref<'_, Splice>>;
+    /// `SPLICES`: inserts or replaces.
+    fn insert_splice(&self, key: &FlowKey, splice: &Splice);
+    /// `STREAM_IDS`: inserts or replaces.
+    fn insert_stream_id(&self, key: &FlowKey, stream: &StreamId);
+    /// `SOURCE_RATES`.
+    fn source_rate(&self, key: &SourceRateKey) -> Option<Self::Ref<'_, SourceRate>>;
+    /// `SOURCE_RATES`: inserts or replaces.
+    fn insert_source_rate(&self, key: &SourceRateKey, rate: &SourceRate);
+    /// `GROUPS`.
+    fn group(&self, key: &GroupKey) -> Option<Self::Ref<'_, Group>>;
+    /// `GROUPS`: inserts or replaces.
+    fn insert_group(&self, key: &GroupKey, group: &Group);
+    /// `ROUTES`: the longest prefix of `key`.
+    fn route(&self, key: &MatchKey) -> Option<Route>;
+    /// `QUOTAS`. Never written through.
+    fn quota(&self, route: u16) -> Option<Self::Ref<'_, Quota>>;
+    /// `ROUTE_STATES`. Other CPUs write it as well: a lost update lets a packet or two more through.
+    fn route_state(&self, route: u16) -> Option<Self::Ref<'_, RouteState>>;
+    /// `LOADS`.
+    fn load(&self, slot: u16) -> Option<Self::Ref<'_, Load>>;
+    /// `LOADS` and `ROUTE_STATES`: a session of the slot, and of the route where it has one, begins.
+    fn session_began(&self, slot: u16, route: u16);
+    /// The same: it is no longer established. Never below zero.
+    fn session_ended(&self, slot: u16, route: u16);
+    /// `SPLICE_STATS`.
+    fn count_splice(&self, service: u16, add: impl Fn(&mut SpliceStats));
+    /// `ROUTE_STATS`.
+    fn count_route(&self, route: u16, add: impl Fn(&mut RouteStats));
+    /// Space to take a CONCLUSION apart in, one per CPU.
+    fn workspace(&self) -> Option<Self::Ref<'_, Workspace>>;
     /// Space to build a new flow in, one per CPU: the kernel's stack is too small for it. Zero at first, and nothing else
     /// writes it.
     fn new_flow(&self) -> Option<Self::Ref<'_, Flow>>;
@@ -91,7 +127,7 @@ pub trait Node: Sized {
     fn place_in_doubt(&self, pool: u16, hash: u32) -> u16 {
         place_in_doubt(self, pool, hash)
     }
-    /// Checks the extensions of the CONCLUSION of `length` bytes in `scratch`: 0, or the number of a
+    /// Checks the extensions of the CONCLUSION of `length` bytes in the workspace: 0, or the number of a
     /// [`DropReason`]. Overridden in the kernel like `place`.
     fn check_extensions(&self, length: u16) -> u8 {
         check_extensions(self, length)
@@ -123,6 +159,8 @@ pub enum Action {
     Deliver = 3,
     /// It is now a SHUTDOWN for the pod; tc at the uplink sends the caller's and forwards or drops this one.
     Cut = 4,
+    /// It is now our answer to the client: an INDUCTION response, or a rejection, which has a reason.
+    Answer = 5,
 }
 
 /// A [`Verdict`] in two words.
@@ -131,7 +169,8 @@ pub enum Action {
 /// struct: each of the many exits would set each of its fields on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// From the lowest byte: action, reason, mode, bytes to strip; then 1 where a flow decided.
+    /// From the lowest byte: action, reason, mode, bytes to strip; 1 where a flow decided; then the route (16 bits, from
+    /// bit 40) and the place of the rejection in [`crate::srt::Rejection::ALL`], from 1.
     what: u64,
     /// From the lowest bits: pod port (32), slot (16), service (16).
     way: u64,
@@ -177,7 +216,9 @@ impl Outcome {
             what: action as u64
                 | (way.mode as u64) << 16
                 | (way.strip as u64) << 24
-                | (way.by_flow as u64) << 32,
+                | (way.by_flow as u64) << 32
+                | (way.route as u64) << 40
+                | (way.rejection as u64) << 56,
             way: way.ifindex as u64 | (way.slot as u64) << 32 | (way.service as u64) << 48,
         }
     }
@@ -191,6 +232,7 @@ impl Outcome {
                 2 => Action::Drop,
                 3 => Action::Deliver,
                 4 => Action::Cut,
+                5 => Action::Answer,
                 _ => Action::Pass,
             },
             reason: (self.what >> 8) as u8,
@@ -201,6 +243,8 @@ impl Outcome {
                 ifindex: self.way as u32,
                 strip: (self.what >> 24) as u8,
                 by_flow: self.what >> 32 & 1 == 1,
+                route: (self.what >> 40) as u16,
+                rejection: (self.what >> 56) as u8,
             },
         }
     }
@@ -221,6 +265,10 @@ pub struct Delivery {
     pub strip: u8,
     /// An established flow decided, not placement.
     pub by_flow: bool,
+    /// Index of the route that chose the pool, 0: none did.
+    pub route: u16,
+    /// Of `Answer`: the place of the rejection in [`crate::srt::Rejection::ALL`], from 1; 0: it is none.
+    pub rejection: u8,
 }
 
 impl From<Truncated> for DropReason {

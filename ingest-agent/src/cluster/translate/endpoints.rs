@@ -132,6 +132,8 @@ impl Endpoints {
                     address: *address,
                     port: *port,
                     draining: !takes,
+                    weight: 1,
+                    limit: None,
                     tenant: Tenant {
                         pod: endpoint.uid.map_or(0, hash::stable),
                         process: endpoint.process,

@@ -76,6 +76,9 @@ pub(super) fn read<'a>(
                 vips: vips.iter().copied().collect(),
                 port: number,
                 protocol: port.protocol,
+                handshake: reconcile::Handshake::Client,
+                routed_only: false,
+                balance: false,
                 source_ranges: source_ranges.clone(),
                 affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
                 elsewhere: [false, true]

@@ -25,9 +25,9 @@ impl<I: Fn() -> u32> Session<'_, I> {
             srt::INDUCTION => request.check_induction(length)?,
             srt::CONCLUSION => {
                 if request.check_conclusion(length)? {
-                    let mut scratch = node.scratch().ok_or(DropReason::Undeliverable)?;
-                    frame.copy(offset, length as usize, &mut scratch)?;
-                    drop(scratch);
+                    let mut workspace = node.workspace().ok_or(DropReason::Undeliverable)?;
+                    frame.copy(offset, length as usize, &mut workspace.splice.bytes)?;
+                    drop(workspace);
                     if let Some(reason) = DropReason::from_u8(node.check_extensions(length)) {
                         return Err(reason);
                     }
@@ -58,6 +58,9 @@ impl<I: Fn() -> u32> Session<'_, I> {
                 handshake.first_ns = first_ns;
                 handshake.caller_id = request.socket_id;
                 handshake.flow_window = request.flow_window;
+                handshake.cookie_ns = 0;
+                handshake.pod_cookie = 0;
+                handshake.route = 0;
             })?;
         }
         Ok(next)
@@ -149,13 +152,13 @@ impl<I: Fn() -> u32> Session<'_, I> {
     }
 }
 
-/// [`srt::check_extensions`] on a node's scratch space: 0, or the number of a [`DropReason`].
+/// [`srt::check_extensions`] on a node's workspace: 0, or the number of a [`DropReason`].
 #[inline(always)]
 pub fn check_extensions<N: Node>(node: &N, length: u16) -> u8 {
-    let Some(scratch) = node.scratch() else {
+    let Some(workspace) = node.workspace() else {
         return DropReason::Undeliverable as u8;
     };
-    match srt::check_extensions(&scratch, length) {
+    match srt::check_extensions(&workspace.splice.bytes, length) {
         Ok(()) => 0,
         Err(reason) => reason as u8,
     }

@@ -250,6 +250,8 @@ pub(super) fn delivery(
         ifindex: backend.ifindex,
         strip,
         by_flow,
+        route: 0,
+        rejection: 0,
     }
 }
 

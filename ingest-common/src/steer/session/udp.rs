@@ -32,6 +32,9 @@ impl<I: Fn() -> u32> Session<'_, I> {
                 handshake.first_ns = now;
                 handshake.caller_id = 0;
                 handshake.flow_window = 0;
+                handshake.cookie_ns = 0;
+                handshake.pod_cookie = 0;
+                handshake.route = 0;
             })?;
         }
         Ok(Next::deliver(slot, false))

@@ -12,7 +12,10 @@ fn key() -> ServiceKey {
 }
 
 fn desired(services: Vec<Service>) -> Desired {
-    Desired { services }
+    Desired {
+        services,
+        ..Desired::default()
+    }
 }
 
 #[test]

@@ -249,6 +249,7 @@ fn families_have_their_own_pools() {
     let vips = ["203.0.113.10", "203.0.113.11", "2001:db8::10"];
     let desired = Desired {
         services: vec![service("live/srt", &vips, mixed)],
+        ..Desired::default()
     };
     let mut maps = Observed::default();
     run(&mut maps, &desired, &HashMap::new());
@@ -364,6 +365,7 @@ fn too_large_pools_and_too_many_sources_are_refused() {
     let error = plan(
         &Desired {
             services: many.collect(),
+            ..Desired::default()
         },
         &ports,
         &maps,

@@ -25,6 +25,8 @@ pub(super) fn backend(name: &str, address: &str) -> Backend {
         address: ip(address),
         port: 9000,
         draining: false,
+        weight: 1,
+        limit: None,
         tenant: abi::Tenant::default(),
     }
 }
@@ -35,6 +37,9 @@ pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Serv
         vips: vips.iter().map(|v| ip(v)).collect(),
         port: 9000,
         protocol: Protocol::Srt,
+        handshake: crate::reconcile::Handshake::Client,
+        routed_only: false,
+        balance: false,
         source_ranges: Vec::new(),
         affinity: false,
         elsewhere: false,
@@ -45,6 +50,7 @@ pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Serv
 pub(super) fn one(backends: Vec<Backend>) -> Desired {
     Desired {
         services: vec![service("live/srt", &["203.0.113.10"], backends)],
+        ..Desired::default()
     }
 }
 

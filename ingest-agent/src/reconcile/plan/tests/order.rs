@@ -53,6 +53,7 @@ fn who_has_no_sessions_to_lose_in_any_table_is_written_at_once() {
             service("live/a", &["203.0.113.10"], first),
             service("live/b", &["203.0.113.11"], second),
         ],
+        ..Desired::default()
     };
     let before = both(pods(2), pods(1));
     let left = |mut pods: Vec<Backend>| {

@@ -26,6 +26,8 @@ fn desired() -> impl Strategy<Value = Desired> {
         },
         port: 9000 + u16::from(i % 2),
         draining,
+        weight: 1,
+        limit: None,
         tenant: abi::Tenant { pod, process },
     });
     let service = (
@@ -53,6 +55,9 @@ fn desired() -> impl Strategy<Value = Desired> {
                     vips: chosen.map(ip).collect(),
                     port: 9000 + i as u16,
                     protocol: if srt { Protocol::Srt } else { Protocol::Udp },
+                    handshake: crate::reconcile::Handshake::Client,
+                    routed_only: false,
+                    balance: false,
                     source_ranges: ranges
                         .into_iter()
                         .collect::<BTreeSet<_>>()
@@ -77,6 +82,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         );
         Desired {
             services: services.collect(),
+            ..Desired::default()
         }
     })
 }

@@ -70,6 +70,8 @@ impl Checker {
                 address,
                 port,
                 draining: b.terminating,
+                weight: 1,
+                limit: None,
                 tenant: abi::Tenant::default(),
             });
         }

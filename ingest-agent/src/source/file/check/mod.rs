@@ -47,7 +47,10 @@ pub(super) fn check(file: File) -> Result<Snapshot, Vec<Problem>> {
     if problems.is_empty() {
         Ok(Snapshot {
             uplinks,
-            desired: Desired { services },
+            desired: Desired {
+                services,
+                routes: Vec::new(),
+            },
             warnings,
         })
     } else {
@@ -167,6 +170,9 @@ impl Checker {
             vips,
             port,
             protocol: protocol?,
+            handshake: reconcile::Handshake::Client,
+            routed_only: false,
+            balance: false,
             source_ranges,
             affinity: false,
             elsewhere: false,

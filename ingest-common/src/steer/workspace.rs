@@ -1,0 +1,53 @@
+//! Where a CONCLUSION is taken apart: one per CPU, since no stack holds it.
+
+use crate::abi::{RouteKey, STREAM_ID_MAX, Splice};
+
+/// The place. What one packet leaves behind, the next one overwrites.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Workspace {
+    /// The CONCLUSION and what it asks for, as it goes into `SPLICES`.
+    pub splice: Splice,
+    /// The whole Stream ID in reading order; valid up to `splice.stream.length`.
+    pub text: [u8; STREAM_ID_MAX],
+    /// Where its fields are: `r`, `u`, `h`, `m`.
+    pub fields: [Field; 4],
+    /// Offset of the SID block's text in `splice.bytes`, 0: there is none.
+    pub sid_at: u32,
+    /// The key that `ROUTES` is asked with.
+    pub route: MatchKey,
+}
+
+/// The value of a field of a Stream ID in [`Workspace::text`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    /// Offset.
+    pub start: u16,
+    /// Bytes.
+    pub length: u16,
+    /// Hash of the bytes.
+    pub hash: u32,
+}
+
+/// A key of `ROUTES` as the trie wants it: how many bits count, then the data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatchKey {
+    /// Bits of `key`.
+    pub bits: u32,
+    /// The data.
+    pub key: RouteKey,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self {
+            splice: Splice::default(),
+            text: [0; STREAM_ID_MAX],
+            fields: [Field::default(); 4],
+            sid_at: 0,
+            route: MatchKey::default(),
+        }
+    }
+}
