@@ -6,6 +6,7 @@
 //! * [`steer`]: the decision itself, top to bottom: [`steer::ingress`] for packets from clients,
 //!   [`steer::egress`] for packets from pods.
 //! * [`maglev`]: building and looking up the placement table.
+//! * [`rate`]: how fast something may come.
 //! * [`reason`]: numbered reasons for every drop and every pass of a packet to a VIP.
 //!
 //! Nothing here knows aya (but for `Pod` marks behind the feature `user`), std, maps or a clock: those come in
@@ -22,6 +23,7 @@ extern crate std;
 pub mod abi;
 pub mod maglev;
 pub mod packet;
+pub mod rate;
 pub mod reason;
 pub mod srt;
 pub mod steer;

@@ -34,7 +34,7 @@ pub fn identity(bytes: &[u8]) -> u64 {
 
 /// The finalizer of SplitMix64: spreads every input bit over all output bits.
 #[inline(always)]
-const fn mix(mut x: u64) -> u64 {
+pub(crate) const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
