@@ -2,11 +2,12 @@
  *
  *   caller --host ADDRESS --port PORT [--rate BITS_PER_SECOND] [--count MESSAGES] [--idle SECONDS]
  *          [--stream NUMBER] [--streamid TEXT] [--passphrase TEXT] [--latency MS] [--mss BYTES]
+ *          [--from ADDRESS]
  *
  * Sends `count` messages of payload.h at `rate` (0: none but the idle time), then stays connected without data for
  * `idle` seconds, then waits until the listener has everything and closes. Reconnects at once when the connection
- * breaks, and goes on counting. Prints one JSON object a line: started (with libsrt's version), connected, refused,
- * broken, done. Exit code 0: done.
+ * breaks, and goes on counting. Prints one JSON object a line: started (with libsrt's version), connected, refused
+ * (with libsrt's reason), broken, done. Exit code 0: done.
  */
 #include "payload.h"
 
@@ -20,7 +21,7 @@
 
 static const char *passphrase, *stream_id;
 static int latency = 120, mss;
-static struct addrinfo *remote;
+static struct addrinfo *remote, *own;
 static uint64_t sent;
 static volatile sig_atomic_t stop;
 
@@ -38,10 +39,11 @@ static void write_be(unsigned char *to, uint64_t value, int bytes) {
     for (int i = bytes - 1; i >= 0; i--, value >>= 8) to[i] = (unsigned char)value;
 }
 
-static void print_event(const char *event, SRTSOCKET socket, const char *detail) {
+static void print_event(const char *event, SRTSOCKET socket, const char *detail, int reason) {
     printf("{\"event\":\"%s\",\"t\":%llu,\"socket\":%d,\"sent\":%llu", event, (unsigned long long)monotonic_ns(),
            socket, (unsigned long long)sent);
     if (detail) printf(",\"detail\":\"%s\"", detail);
+    if (reason) printf(",\"reason\":%d", reason);
     puts("}");
     fflush(stdout);
 }
@@ -55,13 +57,17 @@ static SRTSOCKET connect_until_done(void) {
         if (mss) srt_setsockflag(s, SRTO_MSS, &mss, sizeof mss);
         if (stream_id) srt_setsockflag(s, SRTO_STREAMID, stream_id, (int)strlen(stream_id));
         if (passphrase) srt_setsockflag(s, SRTO_PASSPHRASE, passphrase, (int)strlen(passphrase));
+        if (own && srt_bind(s, own->ai_addr, (int)own->ai_addrlen) == SRT_ERROR) {
+            fprintf(stderr, "caller: cannot bind: %s\n", srt_getlasterror_str());
+            exit(2);
+        }
         if (srt_connect(s, remote->ai_addr, (int)remote->ai_addrlen) != SRT_ERROR) {
             char took[32];
             snprintf(took, sizeof took, "%.3f ms", (double)(monotonic_ns() - began) / 1e6);
-            print_event("connected", s, took);
+            print_event("connected", s, took, 0);
             return s;
         }
-        print_event("refused", s, srt_getlasterror_str());
+        print_event("refused", s, srt_getlasterror_str(), srt_getrejectreason(s));
         srt_close(s);
         if (monotonic_ns() - began < 10000000u) sleep_until(began + 10000000u);
     }
@@ -74,20 +80,22 @@ static int is_broken(SRTSOCKET s) {
 
 /* Whole again: the same socket, or a new one where it broke. */
 static SRTSOCKET mend(SRTSOCKET s) {
-    print_event("broken", s, NULL);
+    print_event("broken", s, NULL, 0);
     srt_close(s);
     return connect_until_done();
 }
 
 int main(int argc, char **argv) {
-    const char *host = NULL, *port = "9000";
+    const char *host = NULL, *from = NULL, *port = "9000";
     double rate = 2e6, idle = 0;
     uint64_t count = 1000, stream = 0;
     static const struct option options[] = {{"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},       {"rate", 1, 0, 'r'},
                                             {"count", 1, 0, 'c'},   {"idle", 1, 0, 'i'},       {"stream", 1, 0, 'n'},
                                             {"streamid", 1, 0, 'd'}, {"passphrase", 1, 0, 's'}, {"latency", 1, 0, 'l'},
-                                            {"mss", 1, 0, 'm'},     {0, 0, 0, 0}};
+                                            {"mss", 1, 0, 'm'},     {"from", 1, 0, 'f'},
+                                            {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
+        case 'f': from = optarg; break;
         case 'h': host = optarg; break;
         case 'p': port = optarg; break;
         case 'r': rate = atof(optarg); break;
@@ -101,8 +109,9 @@ int main(int argc, char **argv) {
         default: return 2;
     }
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM};
-    if (!host || rate <= 0 || getaddrinfo(host, port, &hints, &remote) != 0) {
-        fprintf(stderr, "caller: --host must be an address, --port a port and --rate above 0\n");
+    if (!host || rate <= 0 || getaddrinfo(host, port, &hints, &remote) != 0 ||
+        (from && getaddrinfo(from, "0", &hints, &own) != 0)) {
+        fprintf(stderr, "caller: --host and --from must be addresses, --port a port and --rate above 0\n");
         return 2;
     }
     signal(SIGTERM, on_signal);
@@ -112,7 +121,7 @@ int main(int argc, char **argv) {
     unsigned version = srt_getversion();
     char libsrt[32];
     snprintf(libsrt, sizeof libsrt, "%u.%u.%u", version >> 16, version >> 8 & 0xff, version & 0xff);
-    print_event("started", 0, libsrt);
+    print_event("started", 0, libsrt, 0);
     SRTSOCKET s = connect_until_done();
 
     unsigned char data[PAYLOAD_SIZE] = "INGT";
@@ -147,7 +156,7 @@ int main(int argc, char **argv) {
     char detail[160];
     snprintf(detail, sizeof detail, "unacknowledged %zu, retransmitted %d, dropped %d, rtt %.3f ms", waiting,
              stats.pktRetransTotal, stats.pktSndDropTotal, stats.msRTT);
-    print_event("done", s, detail);
+    print_event("done", s, detail, 0);
     srt_close(s);
     srt_cleanup();
     return stop ? 1 : 0;

@@ -1,11 +1,13 @@
 /* A multi-stream SRT listener on libsrt, which verifies every payload it receives.
  *
- *   listener [--bind ADDRESS] [--port PORT] [--passphrase TEXT] [--latency MS]
+ *   listener [--bind ADDRESS] [--port PORT] [--passphrase TEXT] [--latency MS] [--age SECONDS]
  *
  * Takes any number of callers. Prints one JSON object a line: listening, accepted, stats (each second and stream that
  * moved), closed. Times are ns of CLOCK_MONOTONIC, which all network namespaces share. Payloads are either the
  * counter format of payload.h or MPEG-TS; which one is learnt from a session's first message. SIGTERM ends it after a
- * last stats line per session; SIGKILL and SIGSTOP are what it is for.
+ * last stats line per session; SIGKILL and SIGSTOP are what it is for. With --age it is as if it had listened so long
+ * already: libsrt makes its cookies of the minutes since then, so listeners of one age issue the same ones (not 1.4.2,
+ * which reads the processor's own clock and is always fresh).
  */
 #include "payload.h"
 
@@ -16,6 +18,8 @@
 #include <srt/srt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { MAX_SESSIONS = 4096, STREAM_ID_SIZE = 513, TS_PACKET = 188, TS_PIDS = 8192 };
 
@@ -34,6 +38,16 @@ struct session {
 static struct session sessions[MAX_SESSIONS];
 static int session_count;
 static volatile sig_atomic_t stop;
+
+/* How far the clock is behind: not at all, but while the listening socket is made. */
+static volatile time_t clock_behind;
+
+/* In place of libc's, for libsrt and the C++ library too. */
+int clock_gettime(clockid_t id, struct timespec *t) {
+    int result = (int)syscall(SYS_clock_gettime, id, t);
+    if (result == 0 && id == CLOCK_MONOTONIC) t->tv_sec -= clock_behind;
+    return result;
+}
 
 static void on_signal(int number) {
     (void)number;
@@ -194,9 +208,11 @@ static int fail(const char *what) {
 int main(int argc, char **argv) {
     const char *address = "0.0.0.0", *port = "9000", *passphrase = NULL;
     int latency = 120;
+    time_t age = 0;
     static const struct option options[] = {{"bind", 1, 0, 'b'}, {"port", 1, 0, 'p'}, {"passphrase", 1, 0, 's'},
-                                            {"latency", 1, 0, 'l'}, {0, 0, 0, 0}};
+                                            {"latency", 1, 0, 'l'}, {"age", 1, 0, 'a'},        {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
+        case 'a': age = atol(optarg); break;
         case 'b': address = optarg; break;
         case 'p': port = optarg; break;
         case 's': passphrase = optarg; break;
@@ -213,7 +229,9 @@ int main(int argc, char **argv) {
     srt_startup();
     srt_setloglevel(2);
     int no = 0, yes = 1;
+    clock_behind = age;
     SRTSOCKET listener = srt_create_socket();
+    clock_behind = 0;
     srt_setsockflag(listener, SRTO_RCVSYN, &no, sizeof no);
     srt_setsockflag(listener, SRTO_LATENCY, &latency, sizeof latency);
     if (local->ai_family == AF_INET6) srt_setsockflag(listener, SRTO_IPV6ONLY, &yes, sizeof yes);

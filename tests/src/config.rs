@@ -13,6 +13,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// What to steer.
     pub services: Vec<Service>,
+    /// Which pool a stream goes to, by what its caller asks for.
+    pub routes: Vec<Route>,
 }
 
 /// A service.
@@ -20,12 +22,18 @@ pub struct Config {
 pub struct Service {
     /// `namespace/name`.
     pub name: String,
-    /// Its addresses.
+    /// Its addresses; none: it is only a pool.
     pub vips: Vec<IpAddr>,
     /// Its port.
     pub port: u16,
     /// `srt` or `udp`.
     pub protocol: String,
+    /// `stream` or `client`; written where the protocol is `srt`.
+    pub handshake: String,
+    /// What no route matches is rejected.
+    pub routed_only: bool,
+    /// Backends get a limit above the mean.
+    pub balance: bool,
     /// Prefixes that may reach it; empty: everyone.
     pub source_ranges: Vec<String>,
     /// Its backends.
@@ -43,6 +51,42 @@ pub struct Backend {
     pub serving: bool,
     /// Whether it is told to go: with `serving`, it drains.
     pub terminating: bool,
+    /// Its share of new sessions; `None`: 1.
+    pub weight: Option<u16>,
+    /// Most sessions at once; `None`: no bound.
+    pub limit: Option<u32>,
+}
+
+/// A route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `namespace/name`.
+    pub name: String,
+    /// The service whose callers it is about.
+    pub service: String,
+    /// What it matches, each as YAML: `resource: { prefix: acme/ }, mode: publish`.
+    pub matches: Vec<String>,
+    /// The service whose backends take the stream; `None`: it is rejected.
+    pub pool: Option<String>,
+    /// What its streams may use, as YAML: `streams: 10, streamBitrate: 2000000`.
+    pub quota: String,
+}
+
+impl Service {
+    /// Only a pool, that routes name.
+    pub fn pool(name: &str, backends: Vec<Backend>) -> Self {
+        Self {
+            name: name.to_owned(),
+            vips: Vec::new(),
+            port: 0,
+            protocol: "srt".to_owned(),
+            source_ranges: Vec::new(),
+            handshake: "client".to_owned(),
+            routed_only: false,
+            balance: false,
+            backends,
+        }
+    }
 }
 
 impl Backend {
@@ -54,12 +98,14 @@ impl Backend {
             address: SocketAddr::new(pod.address(family), PORT),
             serving: true,
             terminating: false,
+            weight: None,
+            limit: None,
         }
     }
 }
 
 impl Config {
-    /// One SRT service on both VIPs, with every pod's address of both families.
+    /// One SRT service whose pods answer handshakes, on both VIPs, with every pod's address of both families.
     pub fn new(pods: &[Pod]) -> Self {
         let mut config = Self::of_family(pods, Family::V4);
         if let Some(service) = config.services.first_mut() {
@@ -71,7 +117,7 @@ impl Config {
         config
     }
 
-    /// One SRT service on the VIP of `family`.
+    /// One SRT service whose pods answer handshakes, on the VIP of `family`.
     pub fn of_family(pods: &[Pod], family: Family) -> Self {
         Self {
             uplinks: vec![UPLINK.to_owned()],
@@ -84,9 +130,41 @@ impl Config {
                 port: PORT,
                 protocol: "srt".to_owned(),
                 source_ranges: Vec::new(),
+                handshake: "client".to_owned(),
+                routed_only: false,
+                balance: false,
                 backends: pods.iter().map(|pod| Backend::of(pod, family)).collect(),
             }],
+            routes: Vec::new(),
         }
+    }
+
+    /// The same, but handshakes are answered by the node.
+    #[must_use]
+    pub fn stream(mut self) -> Self {
+        for service in &mut self.services {
+            "stream".clone_into(&mut service.handshake);
+        }
+        self
+    }
+
+    /// With a route of the first service; what it matches and its quota are YAML. Without `pool` it rejects.
+    #[must_use]
+    pub fn with_route(
+        mut self,
+        name: &str,
+        matches: &[&str],
+        pool: Option<&str>,
+        quota: &str,
+    ) -> Self {
+        self.routes.push(Route {
+            name: name.to_owned(),
+            service: self.services[0].name.clone(),
+            matches: matches.iter().map(|&text| text.to_owned()).collect(),
+            pool: pool.map(str::to_owned),
+            quota: quota.to_owned(),
+        });
+        self
     }
 
     /// The backends of pod `name` (`pod-a`), of both families.
@@ -124,42 +202,73 @@ impl Display for Config {
         writeln!(f, "uplink: [{}]", self.uplinks.join(", "))?;
         writeln!(f, "services:")?;
         for service in &self.services {
-            let vips: Vec<_> = service
-                .vips
-                .iter()
-                .map(|vip| format!("\"{vip}\""))
-                .collect();
-            writeln!(f, "  - name: {}", service.name)?;
-            writeln!(f, "    vips: [{}]", vips.join(", "))?;
-            writeln!(f, "    port: {}", service.port)?;
-            writeln!(f, "    protocol: {}", service.protocol)?;
-            writeln!(
-                f,
-                "    sourceRanges: [{}]",
-                service.source_ranges.join(", ")
-            )?;
-            writeln!(
-                f,
-                "    backends:{}",
-                if service.backends.is_empty() {
-                    " []"
-                } else {
-                    ""
-                }
-            )?;
-            for backend in &service.backends {
-                writeln!(
-                    f,
-                    "      - {{ name: {}, address: \"{}\", port: {}, serving: {}, terminating: {} }}",
-                    backend.name,
-                    backend.address.ip(),
-                    backend.address.port(),
-                    backend.serving,
-                    backend.terminating
-                )?;
-            }
+            service.fmt(f)?;
         }
-        Ok(())
+        if self.routes.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "routes:")?;
+        self.routes.iter().try_for_each(|route| route.fmt(f))
+    }
+}
+
+impl Display for Service {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  - name: {}", self.name)?;
+        if !self.vips.is_empty() {
+            let vips: Vec<_> = self.vips.iter().map(|vip| format!("\"{vip}\"")).collect();
+            writeln!(f, "    vips: [{}]", vips.join(", "))?;
+            writeln!(f, "    port: {}", self.port)?;
+            writeln!(f, "    protocol: {}", self.protocol)?;
+            if self.protocol == "srt" {
+                writeln!(f, "    handshake: {}", self.handshake)?;
+            }
+            if self.routed_only {
+                writeln!(f, "    unrouted: reject")?;
+            }
+            writeln!(f, "    sourceRanges: [{}]", self.source_ranges.join(", "))?;
+        }
+        if self.balance {
+            writeln!(f, "    balance: true")?;
+        }
+        let none = if self.backends.is_empty() { " []" } else { "" };
+        writeln!(f, "    backends:{none}")?;
+        self.backends.iter().try_for_each(|backend| backend.fmt(f))
+    }
+}
+
+impl Display for Backend {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "      - {{ name: {}, address: \"{}\", port: {}, serving: {}, terminating: {}",
+            self.name,
+            self.address.ip(),
+            self.address.port(),
+            self.serving,
+            self.terminating
+        )?;
+        if let Some(weight) = self.weight {
+            write!(f, ", weight: {weight}")?;
+        }
+        if let Some(limit) = self.limit {
+            write!(f, ", limit: {limit}")?;
+        }
+        writeln!(f, " }}")
+    }
+}
+
+impl Display for Route {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  - name: {}", self.name)?;
+        writeln!(f, "    service: {}", self.service)?;
+        let matches: Vec<_> = self.matches.iter().map(|m| format!("{{ {m} }}")).collect();
+        writeln!(f, "    match: [{}]", matches.join(", "))?;
+        match &self.pool {
+            Some(pool) => writeln!(f, "    pool: {pool}")?,
+            None => writeln!(f, "    reject: true")?,
+        }
+        writeln!(f, "    quota: {{ {} }}", self.quota)
     }
 }
 
@@ -174,6 +283,8 @@ mod tests {
             address: address.parse().unwrap(),
             serving: true,
             terminating: false,
+            weight: None,
+            limit: None,
         };
         let mut config = Config::new(&[]);
         config.services[0]
@@ -201,6 +312,50 @@ mod tests {
                 .backends
                 .len(),
             1
+        );
+    }
+
+    #[test]
+    fn so_are_routes_and_pools() {
+        let mut config = Config::of_family(&[], Family::V4).stream();
+        config.services[0].routed_only = true;
+        let mut pool = Service::pool("live/acme", Vec::new());
+        pool.balance = true;
+        pool.backends = vec![Backend {
+            name: "live/pod-a".to_owned(),
+            address: "10.2.1.2:9000".parse().unwrap(),
+            serving: true,
+            terminating: false,
+            weight: Some(3),
+            limit: Some(50),
+        }];
+        config.services.push(pool);
+        let config = config
+            .with_route(
+                "live/acme",
+                &[
+                    "resource: { prefix: acme/ }, mode: publish",
+                    "source: 10.0.0.0/8",
+                ],
+                Some("live/acme"),
+                "streams: 10",
+            )
+            .with_route("live/no", &["streamId: { exact: x }"], None, "");
+        let text = config.to_string();
+        let path = std::path::Path::new("ingest.yaml");
+        let desired = ingest_agent::source::file::parse(path, text.as_bytes())
+            .unwrap()
+            .desired;
+        assert!(desired.services[0].routed_only);
+        assert!(desired.services[1].balance && desired.services[1].vips.is_empty());
+        let backend = &desired.services[1].backends[0];
+        assert_eq!((backend.weight, backend.limit), (3, Some(50)));
+        assert_eq!(desired.routes.len(), 2);
+        assert_eq!(desired.routes[0].matches.len(), 2);
+        assert_eq!(desired.routes[0].quota.streams, Some(10));
+        assert_eq!(
+            desired.routes[1].target,
+            ingest_agent::reconcile::Target::Reject
         );
     }
 }

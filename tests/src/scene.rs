@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::agent::Agent;
 use crate::config::Config;
-use crate::netns::{Family, Layout, Topology};
+use crate::netns::{Family, Layout, Pod, Topology};
 use crate::peers::{Accepted, Listener, ListenerOptions, Target};
 
 /// How long a test waits for what must come.
@@ -42,14 +42,34 @@ impl Scene {
 
     /// As told.
     pub fn with(layout: Layout, delivery: &str, options: &ListenerOptions) -> Result<Self> {
+        Self::changed(layout, delivery, options, &[], |_, _| ())
+    }
+
+    /// The same, but with what `change` makes of the agent's file, and with more `arguments` for the agent. The first
+    /// pod's listener is `age` seconds old, the next one's twice as much, and so on.
+    pub fn changed(
+        layout: Layout,
+        delivery: &str,
+        options: &ListenerOptions,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Config, &[Pod]),
+    ) -> Result<Self> {
         let topology = Topology::with(layout)?;
-        let config = Config::of_family(&topology.pods, options.family);
-        let listeners = topology
-            .pods
-            .iter()
-            .map(|pod| Listener::start(&pod.netns, &pod.name, options))
+        let mut config = Config::of_family(&topology.pods, options.family);
+        change(&mut config, &topology.pods);
+        let listeners = (1..)
+            .zip(&topology.pods)
+            .map(|(times, pod)| {
+                let options = ListenerOptions {
+                    age: options.age * times,
+                    ..options.clone()
+                };
+                Listener::start(&pod.netns, &pod.name, &options)
+            })
             .collect::<Result<Vec<_>>>()?;
-        let agent = Agent::start(&topology.node, &config, delivery)?;
+        let mut agent = Agent::install(&topology.node, &config, delivery)?;
+        agent.run_with(arguments)?;
+        agent.wait_ready()?;
         Ok(Self {
             listeners,
             retired: Vec::new(),

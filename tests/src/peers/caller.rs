@@ -1,5 +1,6 @@
 //! `peers/caller.c`: the caller that accounts for every message.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,9 @@ pub struct CallerEvent {
     /// For people.
     #[serde(default)]
     pub detail: String,
+    /// Why it was refused: libsrt's `SRT_REJ_…`, which is a rejection's wire code less 1000. 0: it was not.
+    #[serde(default)]
+    pub reason: i32,
 }
 
 /// What a caller sends.
@@ -34,6 +38,8 @@ pub struct CallerOptions {
     pub idle: f64,
     /// One of [`super::LIBSRT_VERSIONS`]; `None`: the machine's.
     pub libsrt: Option<&'static str>,
+    /// The address that it calls from; `None`: the kernel chooses.
+    pub from: Option<IpAddr>,
 }
 
 impl CallerOptions {
@@ -46,6 +52,7 @@ impl CallerOptions {
             count: count as u64,
             idle: 0.0,
             libsrt: None,
+            from: None,
         }
     }
 }
@@ -71,6 +78,9 @@ impl Caller {
             .args(["--streamid", &target.stream_id]);
         if let Some(passphrase) = &target.passphrase {
             command.args(["--passphrase", passphrase]);
+        }
+        if let Some(from) = options.from {
+            command.args(["--from", &from.to_string()]);
         }
         let process = Process::spawn(format!("caller {}", target.stream_id), command)?;
         let caller = Self {

@@ -99,6 +99,9 @@ pub struct ListenerOptions {
     pub latency_ms: u32,
     /// One of [`super::LIBSRT_VERSIONS`]; `None`: the machine's.
     pub libsrt: Option<&'static str>,
+    /// For how many seconds it has listened when it starts: listeners whose ages differ by minutes issue other cookies.
+    /// 1.4.2 is always fresh.
+    pub age: u32,
 }
 
 impl Default for ListenerOptions {
@@ -110,6 +113,7 @@ impl Default for ListenerOptions {
             passphrase: None,
             latency_ms: LATENCY_MS,
             libsrt: None,
+            age: 0,
         }
     }
 }
@@ -128,6 +132,7 @@ impl Listener {
         let bind = options.address.map_or_else(any, |ip| ip.to_string());
         command.args(["--bind", &bind, "--port", &options.port.to_string()]);
         command.args(["--latency", &options.latency_ms.to_string()]);
+        command.args(["--age", &options.age.to_string()]);
         if let Some(passphrase) = &options.passphrase {
             command.args(["--passphrase", passphrase]);
         }
