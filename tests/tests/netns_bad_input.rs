@@ -75,7 +75,7 @@ fn wrong_files_are_refused_at_start() {
         (
             "families mixed up",
             good.replace("\"203.0.113.10\"", "\"2001:db8::10\""),
-            &["ingest.yaml:9", "IPv4"],
+            &["ingest.yaml:10", "IPv4"],
         ),
         (
             "a VIP twice",

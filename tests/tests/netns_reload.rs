@@ -111,7 +111,7 @@ fn a_wrong_file_changes_nothing() {
         ("uplink: [eth0\nservices: {\n".to_owned(), "ingest.yaml:"),
         (
             good.replace("port: 9000, serving", "port: 90000, serving"),
-            "ingest.yaml:9",
+            "ingest.yaml:10",
         ),
         (
             good.replace(

@@ -4,6 +4,7 @@
 //! an ordered list of [`Op`]s, which `dataplane` writes one by one, and [`Observed::apply`] follows. Ids stay stable:
 //! a service keeps its id, a backend its slot, across agents.
 
+mod matches;
 mod observed;
 mod plan;
 

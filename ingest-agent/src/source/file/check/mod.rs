@@ -1,24 +1,26 @@
 //! What YAML cannot say: every rule that a file must keep, with the line that breaks it and the remedy.
 
 mod backends;
+mod routes;
+mod services;
 
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Display,
     net::IpAddr,
+    ops::RangeInclusive,
     str::FromStr,
 };
 
 use ingest_common::abi;
-use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
 use super::{
     error::Problem,
-    schema::{File, OneOrMany, Service},
+    schema::{File, OneOrMany},
 };
 use crate::{
-    reconcile::{self, Desired, Protocol},
+    reconcile::{self, Desired},
     source::{Snapshot, not_unicast},
 };
 
@@ -39,6 +41,12 @@ pub(super) fn check(file: File) -> Result<Snapshot, Vec<Problem>> {
         .filter_map(|s| checker.service(&s))
         .collect();
     checker.vips_are_not_backends();
+    let routes: Vec<_> = file
+        .routes
+        .iter()
+        .filter_map(|r| checker.route(r, &services))
+        .collect();
+    checker.warn_of_unused_pools(&services, &routes);
     let Checker {
         mut problems,
         warnings,
@@ -47,10 +55,7 @@ pub(super) fn check(file: File) -> Result<Snapshot, Vec<Problem>> {
     if problems.is_empty() {
         Ok(Snapshot {
             uplinks,
-            desired: Desired {
-                services,
-                routes: Vec::new(),
-            },
+            desired: Desired { services, routes },
             warnings,
         })
     } else {
@@ -65,12 +70,26 @@ struct Checker {
     warnings: Vec<String>,
     /// Service name → line.
     services: HashMap<String, u64>,
+    /// Route name → line.
+    routes: HashMap<String, u64>,
+    /// Service, and what a route of it looks for → line and route.
+    matches: HashMap<(String, reconcile::Match), (u64, String)>,
     /// VIP:port → line and service.
     vips: HashMap<(IpAddr, u16), (u64, String)>,
-    /// Backend address:port → line and name.
-    backends: HashMap<(IpAddr, u16), (u64, String)>,
-    pools: usize,
+    /// Backend address:port → its first line.
+    backends: HashMap<(IpAddr, u16), Listed>,
+    /// Service name, and whether the pool is of IPv4.
+    pools: BTreeSet<(String, bool)>,
     sources: usize,
+    /// Of all routes, counted once a VIP.
+    match_entries: usize,
+}
+
+/// Where a backend is listed first.
+struct Listed {
+    line: u64,
+    name: String,
+    limit: Option<u32>,
 }
 
 impl Checker {
@@ -131,78 +150,6 @@ impl Checker {
         names
     }
 
-    fn service(&mut self, service: &Spanned<Service>) -> Option<reconcile::Service> {
-        let problems_before = self.problems.len();
-        let s = &service.value;
-        let line = s.name.referenced.line();
-        let name = self.name(&s.name, "service");
-        if let Some(first) = self.services.insert(name.clone(), line) {
-            self.problem(
-                line,
-                format!("service {name} is listed twice (first at line {first}); merge the two"),
-            );
-        }
-        let port = self.port(&s.port, "service", &name);
-        let protocol = self.protocol(&s.protocol, &name);
-        let vips = self.service_vips(&s.vips, port, &name);
-        let families = (
-            vips.iter().any(IpAddr::is_ipv4),
-            vips.iter().any(IpAddr::is_ipv6),
-        );
-        self.pools += usize::from(families.0) + usize::from(families.1);
-        if self.pools > abi::MAX_POOLS && self.pools - 2 < abi::MAX_POOLS {
-            self.problem(
-                line,
-                format!(
-                    "more than {} pools (one a service and address family); list fewer services",
-                    abi::MAX_POOLS
-                ),
-            );
-        }
-        let source_ranges = self.source_ranges(&s.source_ranges, &vips, &name);
-        let backends = self.service_backends(&s.backends, &vips, &name);
-        if self.problems.len() > problems_before {
-            return None;
-        }
-        self.warn_of_empty_families(&name, families, &source_ranges, &backends);
-        Some(reconcile::Service {
-            name,
-            vips,
-            port,
-            protocol: protocol?,
-            handshake: reconcile::Handshake::Client,
-            routed_only: false,
-            balance: false,
-            source_ranges,
-            affinity: false,
-            elsewhere: false,
-            backends,
-        })
-    }
-
-    fn warn_of_empty_families(
-        &mut self,
-        name: &str,
-        (v4, v6): (bool, bool),
-        sources: &[IpNet],
-        backends: &[reconcile::Backend],
-    ) {
-        for (present, is_v4, word) in [(v4, true, "IPv4"), (v6, false, "IPv6")] {
-            if present && !backends.iter().any(|b| b.address.is_ipv4() == is_v4) {
-                self.warnings.push(format!(
-                    "service {name} has an {word} VIP but no {word} backend: its packets are dropped (no_backend)"
-                ));
-            }
-            let denied =
-                !sources.is_empty() && !sources.iter().any(|r| r.addr().is_ipv4() == is_v4);
-            if present && denied {
-                self.warnings.push(format!(
-                    "service {name} has an {word} VIP but no {word} source range: its packets are dropped (source_denied)"
-                ));
-            }
-        }
-    }
-
     fn name(&mut self, name: &Spanned<String>, what: &str) -> String {
         let (line, text) = (name.referenced.line(), &name.value);
         let part = |p: &str| {
@@ -250,17 +197,64 @@ impl Checker {
         }
     }
 
-    fn protocol(&mut self, protocol: &Spanned<String>, name: &str) -> Option<Protocol> {
-        let reason = match protocol.value.as_str() {
-            "srt" => return Some(Protocol::Srt),
-            "udp" => return Some(Protocol::Udp),
-            later @ ("rtmp" | "tcp") => {
-                format!("protocol {later} of service {name} is not yet supported; use srt or udp")
-            }
-            other => format!("unknown protocol {other:?} of service {name}; use srt or udp"),
-        };
-        self.problem(protocol.referenced.line(), reason);
+    /// A whole number within a range; `None` also where it is not given.
+    fn number<T: TryFrom<i64>>(
+        &mut self,
+        number: Option<&Spanned<i64>>,
+        range: RangeInclusive<i64>,
+        what: &str,
+        unit: &str,
+    ) -> Option<T> {
+        let number = number?;
+        if range.contains(&number.value) {
+            return T::try_from(number.value).ok();
+        }
+        self.problem(
+            number.referenced.line(),
+            format!(
+                "{what} {}; use {} to {}{unit}",
+                number.value,
+                range.start(),
+                range.end()
+            ),
+        );
         None
+    }
+
+    /// One of `words`; says so where it is another.
+    fn word<T: Copy>(
+        &mut self,
+        text: &Spanned<String>,
+        words: &[(&str, T)],
+        what: &str,
+    ) -> Option<T> {
+        let found = words.iter().find(|(word, _)| *word == text.value);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.problem(
+                text.referenced.line(),
+                format!(
+                    "unknown {what} {:?}; use {}",
+                    text.value,
+                    words.join(" or ")
+                ),
+            );
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// Counts a pool: a service's backends of one address family.
+    fn pool(&mut self, line: u64, service: &str, is_v4: bool) {
+        if self.pools.insert((service.to_owned(), is_v4)) {
+            let count = self.pools.len();
+            self.limit(
+                line,
+                count,
+                abi::MAX_POOLS,
+                "pools (one a service and address family)",
+                "list fewer services",
+            );
+        }
     }
 
     fn address<T: FromStr>(
@@ -296,95 +290,6 @@ impl Checker {
             format!("{what} {address} is {kind} address; use a unicast address of the network"),
         );
         None
-    }
-
-    fn service_vips(
-        &mut self,
-        vips: &Spanned<Vec<Spanned<String>>>,
-        port: u16,
-        name: &str,
-    ) -> Vec<IpAddr> {
-        if vips.value.is_empty() {
-            self.problem(
-                vips.referenced.line(),
-                format!("service {name} has no VIP; list at least one address"),
-            );
-        }
-        let mut addresses = Vec::new();
-        for text in &vips.value {
-            let Some(address) = self.unicast(text, "VIP") else {
-                continue;
-            };
-            addresses.push(address);
-            let line = text.referenced.line();
-            if port == 0 {
-                continue;
-            }
-            match self.vips.get(&(address, port)) {
-                Some((first, other)) => {
-                    let reason = format!(
-                        "VIP {address} port {port} of service {name} is already taken by {other} (line {first}); \
-                         give one of them another port or VIP"
-                    );
-                    self.problem(line, reason);
-                }
-                None => {
-                    self.vips.insert((address, port), (line, name.to_owned()));
-                }
-            }
-            let count = self.vips.len();
-            self.limit(
-                line,
-                count,
-                abi::MAX_SERVICES,
-                "VIP:ports on the node",
-                "list fewer",
-            );
-        }
-        addresses
-    }
-
-    fn source_ranges(
-        &mut self,
-        ranges: &[Spanned<String>],
-        vips: &[IpAddr],
-        name: &str,
-    ) -> Vec<IpNet> {
-        let mut networks = BTreeSet::new();
-        for text in ranges {
-            let Some(range) = self.address::<IpNet>(text, "source range", "198.51.100.0/24") else {
-                continue;
-            };
-            let range = range.trunc();
-            let users = vips
-                .iter()
-                .filter(|v| v.is_ipv4() == range.addr().is_ipv4())
-                .count();
-            if users == 0 && !vips.is_empty() {
-                self.problem(
-                    text.referenced.line(),
-                    format!(
-                        "source range {range} of service {name} is {}, and none of its VIPs is; \
-                         remove it or add such a VIP",
-                        family(range.addr())
-                    ),
-                );
-            }
-            if networks.insert(range) {
-                let before = self.sources;
-                self.sources += users;
-                if before <= abi::MAX_SOURCES && self.sources > abi::MAX_SOURCES {
-                    self.problem(
-                        text.referenced.line(),
-                        format!(
-                            "more than {} source ranges on the node (each counts once a VIP); merge some",
-                            abi::MAX_SOURCES
-                        ),
-                    );
-                }
-            }
-        }
-        networks.into_iter().collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every way a file can be wrong, with the line it is said of.
 
+mod routes;
+
 use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use super::*;
@@ -112,7 +114,7 @@ fn refused_text(text: &str, line: u64, reason: &str) {
 #[test]
 fn malformed_yaml() {
     refused("port: 9000\n", "port: [9000\n", 5, "");
-    refused("    port: 9000\n", "   port: 9000\n", 4, "port");
+    refused("    port: 9000\n", "   port: 9000\n", 5, "block collection");
     refused_text("uplink: eth0\n", 1, "services");
     refused_text("services: []\n", 1, "uplink");
     refused(
