@@ -20,6 +20,8 @@ pub struct Member {
     pub slot: u16,
     /// Hash of what names it on every node (address, port): so that all nodes build the same table.
     pub identity: u64,
+    /// Its share, in proportion to the others'; 0 counts as 1.
+    pub weight: u16,
 }
 
 /// A 64-bit hash of `bytes` that every node and every release computes alike (FNV-1a with a final mix).
@@ -42,9 +44,9 @@ pub(crate) const fn mix(mut x: u64) -> u64 {
 
 /// Fills `table` from `members`, in an order that does not depend on the members' order.
 ///
-/// Each member walks its own permutation of the positions and takes the next free one in turn. With no members
-/// every position is [`EMPTY`]. At most [`crate::abi::MAX_POOL_BACKENDS`] members are used; `scratch` must hold one
-/// entry per member.
+/// Each member walks its own permutation of the positions and takes the next free one in turn: the heaviest one in every
+/// round, a lighter one in its share of them. With no members every position is [`EMPTY`]. At most
+/// [`crate::abi::MAX_POOL_BACKENDS`] members are used; `scratch` must hold one entry per member.
 pub fn build(members: &mut [Member], scratch: &mut [Cursor], table: &mut MaglevTable) {
     table.slots.fill(EMPTY);
     members.sort_unstable_by_key(|m| (m.identity, m.slot));
@@ -52,16 +54,26 @@ pub fn build(members: &mut [Member], scratch: &mut [Cursor], table: &mut MaglevT
     if count == 0 {
         return;
     }
+    let weights = members.iter().take(count).map(|m| m.weight.max(1));
+    let heaviest = weights.max().map_or(1, u32::from);
     for (cursor, member) in scratch.iter_mut().zip(members.iter()) {
         let skip_hash = mix(member.identity ^ 0x9e37_79b9_7f4a_7c15);
         *cursor = Cursor {
             position: (member.identity % u64::from(TABLE_SIZE)) as u32,
             skip: (skip_hash % u64::from(TABLE_SIZE - 1)) as u32 + 1,
+            // Light members do not all take their turns in the same rounds: the table would end with one share too many
+            // of each, at the heavy ones' cost.
+            credit: ((u64::from(skip_hash as u32) * u64::from(heaviest)) >> 32) as u32,
         };
     }
     let mut filled = 0;
     'rounds: loop {
         for (cursor, member) in scratch.iter_mut().zip(members.iter()) {
+            cursor.credit += u32::from(member.weight.max(1));
+            if cursor.credit < heaviest {
+                continue;
+            }
+            cursor.credit -= heaviest;
             loop {
                 let Some(entry) = table.slots.get_mut(cursor.position as usize) else {
                     return;
@@ -85,6 +97,8 @@ pub fn build(members: &mut [Member], scratch: &mut [Cursor], table: &mut MaglevT
 pub struct Cursor {
     position: u32,
     skip: u32,
+    /// What it is owed, in the heaviest member's share.
+    credit: u32,
 }
 
 /// Hash of a placement key made of a client's address and port.

@@ -49,7 +49,11 @@ fn pool(conditions: &[Condition]) -> World {
         health.drain = u32::from(*drain);
         (health.heard_ns, health.silent_ns, health.unreachable_ns) = (heard, silent, unreachable);
         let identity = maglev::identity(&slot.to_be_bytes());
-        members.push(Member { slot, identity });
+        members.push(Member {
+            slot,
+            identity,
+            weight: 1,
+        });
     }
     let mut table = table();
     let mut scratch = vec![Cursor::default(); members.len()];

@@ -10,6 +10,7 @@ fn members(count: usize, seed: u64) -> Vec<Member> {
         .map(|slot| Member {
             slot: slot as u16,
             identity: identity(&[seed.to_be_bytes(), (slot as u64).to_be_bytes()].concat()),
+            weight: 1,
         })
         .collect()
 }
@@ -28,6 +29,15 @@ fn table(members: &[Member]) -> Vec<u16> {
     );
     table.slots[..TABLE_SIZE as usize].to_vec()
 }
+
+/// One number for a table.
+fn crc(table: &[u16]) -> u64 {
+    let bytes: Vec<u8> = table.iter().flat_map(|slot| slot.to_be_bytes()).collect();
+    identity(&bytes)
+}
+
+/// [`crc`] of the table of 100 members without weights, seed 7, as the release before weights built it.
+const PLAIN: u64 = 3_152_207_841_640_855_670;
 
 fn shares(table: &[u16], members: usize) -> Vec<usize> {
     let mut shares = vec![0; members];
@@ -80,6 +90,80 @@ fn a_leaver_moves_little_but_its_own() {
     }
 }
 
+fn weighted(weights: &[u16], seed: u64) -> Vec<Member> {
+    let mut members = members(weights.len(), seed);
+    for (member, weight) in members.iter_mut().zip(weights) {
+        member.weight = *weight;
+    }
+    members
+}
+
+/// Each member's share is its weight's, but for two turns and a twentieth: rounds end in the middle.
+fn assert_proportional(weights: &[u16], seed: u64) {
+    let shares = shares(&table(&weighted(weights, seed)), weights.len());
+    let sum: f64 = weights.iter().copied().map(f64::from).sum();
+    for (share, weight) in shares.iter().zip(weights) {
+        let due = f64::from(TABLE_SIZE) * f64::from(*weight) / sum;
+        let slack = 2.0 + due * 0.05;
+        assert!(
+            (*share as f64 - due).abs() <= slack,
+            "weight {weight} of {weights:?} has {share}, {due:.1} are due"
+        );
+    }
+}
+
+#[test]
+fn equal_weights_make_the_table_that_none_make() {
+    let plain = table(&members(100, 7));
+    assert_eq!(PLAIN, crc(&plain));
+    for weight in [1, 2, 100, u16::MAX] {
+        assert!(plain == table(&weighted(&[weight; 100], 7)), "{weight}");
+    }
+    assert!(plain == table(&weighted(&[0; 100], 7)), "no weight is 1");
+}
+
+#[test]
+fn shares_are_in_proportion_to_weights() {
+    assert_proportional(&[1, 2], 1);
+    assert_proportional(&[1, 1, 2], 1);
+    assert_proportional(&[1, 100], 1);
+    assert_proportional(&[50, 100, 100, 75], 1);
+    let mut one_heavy = vec![1; 1000];
+    one_heavy[500] = 100;
+    assert_proportional(&one_heavy, 1);
+    let mut one_light = vec![100; 1000];
+    one_light[500] = 1;
+    assert_proportional(&one_light, 1);
+}
+
+#[test]
+fn a_weighted_leaver_moves_little_but_its_own() {
+    for weights in [
+        vec![1, 2, 3, 4],
+        vec![100, 1, 50, 25, 25],
+        (1..=50).collect::<Vec<u16>>(),
+        (0..300).map(|n| if n % 3 == 0 { 10 } else { 1 }).collect(),
+    ] {
+        let all = weighted(&weights, 2);
+        let before = table(&all);
+        for leaver in 0..weights.len().min(60) as u16 {
+            let rest: Vec<_> = all.iter().filter(|m| m.slot != leaver).copied().collect();
+            let after = table(&rest);
+            let own = before.iter().filter(|slot| **slot == leaver).count();
+            let moved = before
+                .iter()
+                .zip(&after)
+                .filter(|(before, after)| **before != leaver && before != after)
+                .count();
+            let bound = own.max(TABLE_SIZE as usize / 20);
+            assert!(
+                moved <= bound,
+                "{leaver} of {weights:?}: {moved} of others moved, {own} were its own"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_client_hash_differs_by_every_bit() {
     let base = hash_client(&v4_mapped([192, 0, 2, 1]), 40_000);
@@ -122,6 +206,25 @@ proptest! {
         let shares = shares(&table(&members(count, seed)), count);
         let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
         prop_assert!(most - least <= 1);
+    }
+
+    #[test]
+    fn every_member_has_what_its_weight_is_due(
+        weights in prop::collection::vec(1..=100_u16, 1..200),
+        seed in any::<u64>(),
+    ) {
+        assert_proportional(&weights, seed);
+    }
+
+    #[test]
+    fn the_order_does_not_matter_with_weights_either(
+        weights in prop::collection::vec(1..=100_u16, 1..100),
+        seed in any::<u64>(),
+    ) {
+        let sorted = weighted(&weights, seed);
+        let mut turned = sorted.clone();
+        turned.reverse();
+        prop_assert_eq!(table(&sorted), table(&turned));
     }
 
     #[test]

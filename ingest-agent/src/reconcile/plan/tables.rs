@@ -39,8 +39,11 @@ pub(super) fn plan(
                 .backends
                 .iter()
                 .filter(|b| !b.draining && b.address.is_ipv4() == is_v4)
-                .map(endpoint)
-                .filter_map(|key| Some(member(&key, *backends.slots.get(&key)?)))
+                .filter_map(|backend| {
+                    let key = endpoint(backend);
+                    let slot = *backends.slots.get(&key)?;
+                    Some(member(&key, slot, backend.weight))
+                })
                 .collect();
             if members.len() > abi::MAX_POOL_BACKENDS {
                 return Err(PlanError::PoolTooLarge {
@@ -87,7 +90,7 @@ fn table(pool: u16, slots: Vec<u16>, members: &mut [maglev::Member]) -> Op {
 }
 
 /// What names a backend alike on every node: its address and port.
-fn member(key: &EndpointKey, slot: u16) -> maglev::Member {
+fn member(key: &EndpointKey, slot: u16, weight: u16) -> maglev::Member {
     let mut bytes = [0; 18];
     let (address, port) = bytes.split_at_mut(16);
     address.copy_from_slice(&key.address);
@@ -95,5 +98,6 @@ fn member(key: &EndpointKey, slot: u16) -> maglev::Member {
     maglev::Member {
         slot,
         identity: maglev::identity(&bytes),
+        weight,
     }
 }
