@@ -4,7 +4,8 @@
 //! * [`process`]: processes in a namespace, killed when dropped, read by deadlines; [`command`]: one-shot commands.
 //! * [`cleanup`]: whatever way a run ends, nothing of it stays; leftovers of killed runs are swept at the next start.
 //! * [`peers`]: SRT listeners and callers, `srt-live-transmit` and ffmpeg; [`traffic`]: verified payload for them.
-//! * [`raw`]: packets built by hand; [`scene`]: what most tests begin with.
+//! * [`raw`]: packets built by hand; [`wan`]: a bad network; [`xdp`]: an interface like a NIC's.
+//! * [`scene`]: what most tests begin with.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
 //! * [`cluster`]: a Kubernetes API server, and pods made by CNI plugins.
 //!
@@ -29,6 +30,8 @@ pub mod process;
 pub mod raw;
 pub mod scene;
 pub mod traffic;
+pub mod wan;
+pub mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

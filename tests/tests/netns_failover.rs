@@ -5,7 +5,7 @@ use std::time::Duration;
 use ingest_tests::monotonic_ns;
 use ingest_tests::netns::{Family, Layout};
 use ingest_tests::peers::{Caller, CallerOptions, ListenerOptions, LiveTransmit, PORT};
-use ingest_tests::raw::{IcmpEar, TooBig, send_too_big};
+use ingest_tests::raw::icmp::{IcmpEar, TooBig, send_too_big};
 use ingest_tests::scene::{LIMIT, Scene};
 use ingest_tests::{median, milliseconds};
 

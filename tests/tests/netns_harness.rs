@@ -8,7 +8,8 @@ use ingest_tests::nft::Dnat;
 use ingest_tests::peers::{
     Caller, CallerOptions, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Target,
 };
-use ingest_tests::raw::{IcmpEar, TooBig, flood_inductions, send_too_big};
+use ingest_tests::raw::flood_inductions;
+use ingest_tests::raw::icmp::{IcmpEar, TooBig, send_too_big};
 use ingest_tests::traffic::payload;
 
 const LIMIT: Duration = Duration::from_secs(15);

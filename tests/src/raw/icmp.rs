@@ -1,4 +1,4 @@
-//! Packets built by hand, sent from a namespace as no well-behaved host would: floods and ICMP errors.
+//! ICMP errors as a router on the way would send them, and an ear for those that arrive.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,95 +11,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::{checksum, udp_v4};
 use crate::netns::Namespace;
-
-/// An SRT INDUCTION request: what a caller sends first, 64 bytes (SRT draft §3.2.1).
-pub fn induction(caller_id: u32) -> Vec<u8> {
-    let words: [u32; 16] = [
-        0x8000_0000,
-        0,
-        0,
-        0,
-        4,           // version
-        2,           // UDT_DGRAM
-        0x1234_5678, // initial sequence number
-        1500,        // MTU
-        8192,        // flow window
-        1,           // INDUCTION
-        caller_id,
-        0, // cookie
-        0x0100_007f,
-        0,
-        0,
-        0,
-    ];
-    words.iter().flat_map(|word| word.to_be_bytes()).collect()
-}
-
-/// An IPv4 and UDP packet without UDP checksum.
-fn udp_v4(source: (Ipv4Addr, u16), target: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let length = 28 + payload.len();
-    let mut packet = Vec::with_capacity(length);
-    packet.extend([0x45, 0]);
-    packet.extend((length as u16).to_be_bytes());
-    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
-    packet.extend(source.0.octets());
-    packet.extend(target.0.octets());
-    packet.extend(source.1.to_be_bytes());
-    packet.extend(target.1.to_be_bytes());
-    packet.extend((length as u16 - 20).to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
-    packet
-}
-
-/// Sends `rate` INDUCTIONs a second for `span` from `netns` to `target`, each from another address of 198.18.0.0/15
-/// and another port. Returns how many were sent.
-pub fn flood_inductions(
-    netns: &Namespace,
-    target: (Ipv4Addr, u16),
-    rate: u32,
-    span: Duration,
-) -> Result<std::thread::JoinHandle<Result<u64>>> {
-    netns.spawn(move || {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::Raw,
-        )
-        .context("cannot open a raw socket")?;
-        let address = SockaddrIn::from(std::net::SocketAddrV4::new(target.0, 0));
-        let began = Instant::now();
-        let mut sent = 0_u64;
-        while began.elapsed() < span {
-            let due = began.elapsed().as_micros() as u64 * u64::from(rate) / 1_000_000;
-            while sent < due {
-                let number = sent as u32;
-                let source = Ipv4Addr::from(0xc612_0000 | (number.wrapping_mul(0x9e37_79b1) >> 15));
-                let port = 1024 + (number % 60_000) as u16;
-                let packet = udp_v4((source, port), target, &induction(number | 1));
-                sendto(socket.as_raw_fd(), &packet, &address, MsgFlags::empty())
-                    .context("cannot send a spoofed packet")?;
-                sent += 1;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(sent)
-    })
-}
-
-/// The Internet checksum (RFC 1071) of `data`.
-fn checksum(data: &[u8]) -> u16 {
-    let mut sum: u32 = data
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
 
 /// Sends to `vip` the ICMP error "packet too big, MTU 1400" about a packet from `vip` to `client`, as a router on the
 /// way to the client would.
