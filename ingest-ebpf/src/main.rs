@@ -27,22 +27,15 @@ mod frame;
 mod maps;
 mod node;
 mod probe;
+mod reply;
 mod skb;
 mod uplink;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
-    helpers::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ingest_common::{
-    packet::Truncated,
-    reason::DropReason,
-    steer::{self, Hook, Reply, Rewrite},
-};
-
-use crate::{frame::SkbFrame, node::Kernel};
+use ingest_common::steer::Hook;
 
 /// Clients' packets.
 #[xdp(frags)]
@@ -61,13 +54,13 @@ pub fn tc_uplink_in(ctx: TcContext) -> i32 {
 pub fn tc_pod(ctx: TcContext) -> i32 {
     // SAFETY: the kernel passes a valid context.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    reply(&ctx, Hook::PodPort(ifindex))
+    reply::decide(ctx.skb.skb, Hook::PodPort(ifindex))
 }
 
 /// Pods' packets that the host has routed (`stack`).
 #[classifier]
 pub fn tc_uplink_out(ctx: TcContext) -> i32 {
-    reply(&ctx, Hook::Uplink)
+    reply::decide(ctx.skb.skb, Hook::Uplink)
 }
 
 /// Carries the agent's probe into a pod; run by the agent, never attached. `frags`, as every program that shares
@@ -75,38 +68,6 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 #[xdp(frags)]
 pub fn xdp_probe(ctx: XdpContext) -> u32 {
     probe::send(&ctx)
-}
-
-/// Logs nothing: the formatting would not fit the stack beside the rest, and what is dropped here is counted and, where
-/// it matters, an event.
-#[inline(always)]
-fn reply(ctx: &TcContext, hook: Hook) -> i32 {
-    let frame = SkbFrame::pulled(ctx.skb.skb);
-    match steer::egress(&frame, &Kernel, hook) {
-        Reply::Pass => TC_ACT_OK,
-        Reply::Drop(reason) => {
-            count_drop(reason as u8);
-            TC_ACT_SHOT
-        }
-        Reply::Send(rewrite) => send(ctx, hook, &rewrite).unwrap_or_else(|Truncated| {
-            count_drop(DropReason::Undeliverable as u8);
-            TC_ACT_SHOT
-        }),
-    }
-}
-
-#[inline(always)]
-fn send(ctx: &TcContext, hook: Hook, rewrite: &Rewrite) -> Result<i32, Truncated> {
-    let skb = ctx.skb.skb;
-    skb::rewrite_source(skb, rewrite)?;
-    if hook == Hook::Uplink {
-        return Ok(TC_ACT_OK);
-    }
-    skb::address_to(skb, &rewrite.path)?;
-    skb::push_tags(skb, &rewrite.path)?;
-    // SAFETY: the helper takes plain values. It leaves by the uplink's egress, past the host's netfilter, which
-    // never saw the request and would drop or masquerade the reply.
-    Ok(unsafe { bpf_redirect(rewrite.path.ifindex, 0) } as i32)
 }
 
 /// Adds one to a reason's counter.

@@ -37,6 +37,7 @@ pub(super) fn cut<N: Node>(
         flow.state = FlowState::Cut as u8;
         flow.cut_reason = reason;
         flow.ended_ns = now;
+        leave(node, flow);
         node.count(key.service, flow.slot, |traffic| traffic.cut += 1);
         emit(node, EventKind::FlowCut, reason, flow, key, now);
     }
@@ -75,8 +76,17 @@ pub(super) fn end<N: Node>(node: &N, flow: &mut Flow, key: &FlowKey, now: u64) {
     }
     flow.state = FlowState::Ended as u8;
     flow.ended_ns = now;
+    leave(node, flow);
     node.count(key.service, flow.slot, |traffic| traffic.ended += 1);
     emit(node, EventKind::FlowEnded, 0, flow, key, now);
+}
+
+/// Counts a session out that is no longer established. Flows of plain UDP were never counted in.
+#[inline(always)]
+fn leave<N: Node>(node: &N, flow: &Flow) {
+    if flow.listener_id != 0 {
+        node.session_ended(flow.slot, flow.route);
+    }
 }
 
 /// Tells a change of a flow.
@@ -99,6 +109,7 @@ pub(super) fn emit<N: Node>(
         event.reason = reason;
         event.caller_id = flow.caller_id;
         event.listener_id = flow.listener_id;
+        event.route = flow.route;
     });
 }
 

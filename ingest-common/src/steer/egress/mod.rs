@@ -1,6 +1,9 @@
 //! Packets from pods, at tc: on ingress of the pod port, or on egress of the uplink for `stack` pods.
 
 mod accept;
+mod replay;
+
+pub use replay::{COOKIE_AT, Replay, SOCKET_ID_AT};
 
 use super::{Node, cut, fate, icmp};
 use crate::{
@@ -44,6 +47,10 @@ pub enum Reply {
     Drop(DropReason),
     /// A session's: its source becomes the VIP, and it leaves by the client's own path.
     Send(Rewrite),
+    /// Handshakes are decided about apart, see [`egress_of`].
+    Handshake,
+    /// It becomes the CONCLUSION that waited for it, and goes back to the pod.
+    Replay(Replay),
 }
 
 /// How a session's packet is rewritten.
@@ -77,11 +84,29 @@ impl Rewrite {
 /// Decides about a packet from a pod.
 #[inline(always)]
 pub fn egress<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Reply {
-    decide(frame, node, hook).unwrap_or(Reply::Pass)
+    match egress_of::<false, F, N>(frame, node, hook) {
+        Reply::Handshake => egress_of::<true, F, N>(frame, node, hook),
+        reply => reply,
+    }
+}
+
+/// [`egress`] for handshakes, or for everything else, which gives [`Reply::Handshake`] for those. The kernel makes a
+/// function of each: they are never on the stack together, and the path of data stays short.
+#[inline(always)]
+pub fn egress_of<const HANDSHAKES: bool, F: Frame, N: Node>(
+    frame: &F,
+    node: &N,
+    hook: Hook,
+) -> Reply {
+    decide::<HANDSHAKES, F, N>(frame, node, hook).unwrap_or(Reply::Pass)
 }
 
 #[inline(always)]
-fn decide<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Option<Reply> {
+fn decide<const HANDSHAKES: bool, F: Frame, N: Node>(
+    frame: &F,
+    node: &N,
+    hook: Hook,
+) -> Option<Reply> {
     let link = Link::read(frame).ok()?;
     if link.kind != IPV4 && link.kind != IPV6 {
         return None;
@@ -90,6 +115,9 @@ fn decide<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Option<Reply> {
         return None;
     };
     if packet.protocol != abi::UDP {
+        if HANDSHAKES {
+            return None;
+        }
         return Icmp::is(&packet).then(|| icmp::from_pod(frame, node, &packet, hook));
     }
     let [ports] = frame.words::<1>(packet.l4).ok()?;
@@ -105,9 +133,9 @@ fn decide<F: Frame, N: Node>(frame: &F, node: &N, hook: Hook) -> Option<Reply> {
         slot,
         now: node.now(),
     };
-    let (service, path) = from_pod.session(frame, node)?;
-    let Some(path) = path else {
-        return Some(Reply::Drop(DropReason::FlowCut));
+    let (service, path) = match from_pod.session::<HANDSHAKES, F, N>(frame, node) {
+        Ok(session) => session,
+        Err(reply) => return Some(reply),
     };
     let vip = node.vip(service)?;
     Some(Reply::Send(Rewrite {
@@ -136,23 +164,40 @@ impl FromPod<'_> {
         )
     }
 
-    /// The service and the path to the client, where the packet is a session's. No path: the session was cut, and the client must not hear of it any more.
+    /// The service and the path to the client, where the packet is a session's and goes there.
     #[inline(always)]
-    fn session<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Option<(u16, Option<Path>)> {
+    fn session<const HANDSHAKES: bool, F: Frame, N: Node>(
+        &self,
+        frame: &F,
+        node: &N,
+    ) -> Result<(u16, Path), Reply> {
         let key = self.key();
         let service = match node.returns(&key) {
             Some(service) => service,
-            None => node.handshake(&key)?.service,
+            None => node.handshake(&key).ok_or(Reply::Pass)?.service,
         };
-        let vip = node.vip(service)?;
+        let vip = node.vip(service).ok_or(Reply::Pass)?;
         if vip.in_use == 0 {
             // Removed, and the client's packets are the host's as well.
-            return None;
+            return Err(Reply::Pass);
         }
         let flags = u32::from(vip.flags);
         drop(vip);
         let is_srt = flags & SERVICE_SRT != 0;
         let closing = flags & SERVICE_CLOSING != 0;
+        let header = if is_srt {
+            self.srt_header(frame)
+        } else {
+            Header::NONE
+        };
+        let handshake = header.is_control() && header.control_type() == control::HANDSHAKE;
+        if handshake != HANDSHAKES {
+            return Err(if handshake {
+                Reply::Handshake
+            } else {
+                Reply::Pass
+            });
+        }
         fate::heard(node, self.slot, self.now);
         let flow_key = FlowKey::of_words(self.packet.destination, key.port, service);
         let payload = u64::from(self.datagram.payload);
@@ -160,16 +205,9 @@ impl FromPod<'_> {
             traffic.down_packets += 1;
             traffic.down_bytes += payload;
         });
-        let header = if is_srt {
-            self.srt_header(frame)
-        } else {
-            Header::NONE
-        };
-        // Flows of a closing service only become fewer: the agent waits for the last one.
-        if !closing && header.is_control() && header.control_type() == control::HANDSHAKE {
-            self.handshake(frame, node, &key, &flow_key, &header);
-        }
-        if !closing && !is_srt {
+        if HANDSHAKES {
+            self.handshake(frame, node, &key, &flow_key, &header, flags)?;
+        } else if !closing && !is_srt {
             self.accept_udp(node, &key, &flow_key);
         }
         match node.flow(&flow_key) {
@@ -177,18 +215,21 @@ impl FromPod<'_> {
                 // The answer to a new handshake on an old flow's address: the flow is another session's.
                 let answers = header.destination == flow.caller_id || !is_srt;
                 if answers {
-                    return Some((
-                        service,
-                        self.established(frame, node, &mut flow, &flow_key, &header),
-                    ));
+                    let path = self.established(frame, node, &mut flow, &flow_key, &header);
+                    // The session was cut, and the client must not hear of it any more.
+                    let path = path.ok_or(Reply::Drop(DropReason::FlowCut))?;
+                    return Ok((service, path));
                 }
             }
             _ => {}
         }
         // A handshake with a closing service must not succeed: the caller would send to nobody. Unanswered, it asks
         // again, and the host decides.
-        let path = node.handshake(&key)?.path;
-        Some((service, (!(closing && is_srt)).then_some(path)))
+        let path = node.handshake(&key).ok_or(Reply::Pass)?.path;
+        if closing && is_srt {
+            return Err(Reply::Drop(DropReason::FlowCut));
+        }
+        Ok((service, path))
     }
 
     #[inline(always)]
