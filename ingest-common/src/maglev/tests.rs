@@ -106,7 +106,7 @@ fn assert_proportional(weights: &[u16], seed: u64) {
         let due = f64::from(TABLE_SIZE) * f64::from(*weight) / sum;
         let slack = 2.0 + due * 0.05;
         assert!(
-            (*share as f64 - due).abs() <= slack,
+            (f64::from(u32::try_from(*share).unwrap()) - due).abs() <= slack,
             "weight {weight} of {weights:?} has {share}, {due:.1} are due"
         );
     }

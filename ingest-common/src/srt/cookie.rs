@@ -85,7 +85,12 @@ fn of_slot(
         ],
         port,
     );
-    let cookie = mac as u32 & !3 | (slot & 1) << 1 | index & 1;
+    form(mac as u32, slot, index)
+}
+
+#[inline(always)]
+const fn form(mac: u32, slot: u32, index: u32) -> u32 {
+    let cookie = mac & !3 | (slot & 1) << 1 | index & 1;
     // 0 is what a caller sends that has no cookie yet.
     if cookie == 0 { 1 << 31 } else { cookie }
 }
