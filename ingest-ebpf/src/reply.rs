@@ -10,7 +10,7 @@ use aya_ebpf::{
 use ingest_common::{
     packet::Truncated,
     reason::DropReason,
-    steer::{self, Hook, Replay, Reply, Rewrite},
+    steer::{self, Hook, Node, Reply, Response, Rewrite},
 };
 
 use crate::{count_drop, frame::SkbFrame, node::Kernel, skb};
@@ -23,15 +23,20 @@ pub fn decide(ctx: *mut __sk_buff, hook: Hook) -> i32 {
         Hook::Uplink => 0,
     };
     match flow(ctx, port) {
-        HANDSHAKE => handshake(ctx, port),
+        HANDSHAKE => match handshake(ctx, port) {
+            REPLAY => replay(ctx, port),
+            done => done,
+        },
         done => done,
     }
 }
 
 /// No verdict of tc's: the packet is a handshake.
 const HANDSHAKE: i32 = 256;
+/// Nor this: the workspace tells what to make of it.
+const REPLAY: i32 = 257;
 
-/// Not inlined, like its sibling: together they would not fit the 512 bytes of a program's stack. `port`: the pod port,
+/// Not inlined, like its siblings: together they would not fit the 512 bytes of a program's stack. `port`: the pod port,
 /// 0 at the uplink.
 #[inline(never)]
 fn flow(ctx: *mut __sk_buff, port: u32) -> i32 {
@@ -41,6 +46,11 @@ fn flow(ctx: *mut __sk_buff, port: u32) -> i32 {
 #[inline(never)]
 fn handshake(ctx: *mut __sk_buff, port: u32) -> i32 {
     decide_of::<true>(ctx, port)
+}
+
+#[inline(never)]
+fn replay(ctx: *mut __sk_buff, port: u32) -> i32 {
+    give_back(ctx, port).unwrap_or_else(|Truncated| undeliverable())
 }
 
 #[inline(always)]
@@ -59,12 +69,21 @@ fn decide_of<const HANDSHAKES: bool>(ctx: *mut __sk_buff, port: u32) -> i32 {
             return TC_ACT_SHOT;
         }
         Reply::Send(rewrite) => send(ctx, hook, &rewrite),
-        Reply::Replay(replay) => give_back(ctx, hook, &replay),
+        Reply::Replay(replay) => {
+            let Some(space) = Kernel.workspace() else {
+                return undeliverable();
+            };
+            space.replay = replay;
+            return REPLAY;
+        }
     };
-    done.unwrap_or_else(|Truncated| {
-        count_drop(DropReason::Undeliverable as u8);
-        TC_ACT_SHOT
-    })
+    done.unwrap_or_else(|Truncated| undeliverable())
+}
+
+#[inline(always)]
+fn undeliverable() -> i32 {
+    count_drop(DropReason::Undeliverable as u8);
+    TC_ACT_SHOT
 }
 
 #[inline(always)]
@@ -81,15 +100,17 @@ fn send(ctx: *mut __sk_buff, hook: Hook, rewrite: &Rewrite) -> Result<i32, Trunc
 }
 
 #[inline(always)]
-fn give_back(ctx: *mut __sk_buff, hook: Hook, replay: &Replay) -> Result<i32, Truncated> {
-    skb::replay(ctx, replay, hook)?;
-    // SAFETY: the helpers take plain values.
+fn give_back(ctx: *mut __sk_buff, port: u32) -> Result<i32, Truncated> {
+    let response = Response::read(&SkbFrame::pulled(ctx)).ok_or(Truncated)?;
+    skb::replay(ctx, &response)?;
+    // SAFETY: the kernel passes a valid context; the helpers take plain values.
     Ok(unsafe {
-        match hook {
+        if port != 0 {
             // Past the pod port's own egress, where a policy would meet a packet that it never let in.
-            Hook::PodPort(ifindex) => bpf_redirect_peer(ifindex, 0),
+            bpf_redirect_peer(port, 0)
+        } else {
             // As if the client had sent it: the host routes it to the pod once more.
-            Hook::Uplink => bpf_redirect(replay.path.ifindex, u64::from(BPF_F_INGRESS)),
+            bpf_redirect((*ctx).ifindex, u64::from(BPF_F_INGRESS))
         }
     } as i32)
 }

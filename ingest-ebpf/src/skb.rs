@@ -13,7 +13,7 @@ use ingest_common::{
     abi::{Path, VLAN_NONE, words_from_address},
     packet::{COPY_MAX, Datagram, Truncated},
     srt,
-    steer::{COOKIE_AT, Hook, Node, Replay, Rewrite, SOCKET_ID_AT, Workspace},
+    steer::{COOKIE_AT, Node, Replay, Response, Rewrite, SOCKET_ID_AT, Workspace},
 };
 
 use crate::{frame::opaque, node::Kernel};
@@ -83,20 +83,21 @@ pub fn rewrite_source(ctx: *mut __sk_buff, rewrite: &Rewrite) -> Result<(), Trun
     store(ctx, packet.l3 + 12, &new)
 }
 
-/// Makes the CONCLUSION that was kept of a pod's INDUCTION response, see [`Replay`].
+/// Makes the CONCLUSION that was kept of a pod's INDUCTION response, as the workspace says (see [`Replay`]).
 ///
-/// The kernel's copy is read again from the packet: what its checksum is made of is then what the pod will read, even where
-/// the entry of `SPLICES` was given away meanwhile.
+/// The copy is read again from the packet: what its checksum is made of is then what the pod will read, even where the
+/// entry of `SPLICES` was given away meanwhile.
 #[inline(always)]
-pub fn replay(ctx: *mut __sk_buff, replay: &Replay, hook: Hook) -> Result<(), Truncated> {
-    let payload = replay.packet.l4 + Datagram::PAYLOAD;
+pub fn replay(ctx: *mut __sk_buff, response: &Response) -> Result<(), Truncated> {
+    let payload = response.packet.l4 + Datagram::PAYLOAD;
     let space = Kernel.workspace().ok_or(Truncated)?;
-    let kept = Kernel.splice(&replay.key).ok_or(Truncated)?;
-    // SAFETY: the workspace has room for both; the helper checks the offsets.
+    let replay = space.replay;
+    let kept = Kernel.splice(&response.key(&replay)).ok_or(Truncated)?;
+    // SAFETY: the text has room for both; the helper checks the offsets.
     let loaded = unsafe {
-        let headers = space.text.as_mut_ptr();
-        bpf_skb_load_bytes(ctx.cast(), 0, headers.add(OLD_MACS).cast(), 12)
-            | bpf_skb_load_bytes(ctx.cast(), payload as u32, headers.cast(), OLD_PAYLOAD)
+        let old = space.text.as_mut_ptr();
+        bpf_skb_load_bytes(ctx.cast(), 0, old.add(OLD_MACS).cast(), 12)
+            | bpf_skb_load_bytes(ctx.cast(), payload as u32, old.cast(), OLD_PAYLOAD)
     };
     if loaded != 0 {
         return Err(Truncated);
@@ -107,14 +108,14 @@ pub fn replay(ctx: *mut __sk_buff, replay: &Replay, hook: Hook) -> Result<(), Tr
         return Err(Truncated);
     }
     let from = kept.bytes.as_ptr();
-    let bytes = bounded(length, SMALLEST, COPY_MAX as u64)?;
+    let bytes = bounded(length, SMALLEST, COPY_MAX as u32)?;
     // SAFETY: `from` has COPY_MAX bytes, at least `bytes`.
     if unsafe { bpf_skb_store_bytes(ctx.cast(), payload as u32, from.cast(), bytes, 0) } != 0 {
         return Err(Truncated);
     }
     store(ctx, payload + COOKIE_AT, &replay.cookie.to_be())?;
     let into = space.splice.bytes.as_mut_ptr();
-    let bytes = bounded(length, SMALLEST, COPY_MAX as u64)?;
+    let bytes = bounded(length, SMALLEST, COPY_MAX as u32)?;
     // SAFETY: `into` has COPY_MAX bytes, at least `bytes`.
     if unsafe { bpf_skb_load_bytes(ctx.cast(), payload as u32, into.cast(), bytes) } != 0 {
         return Err(Truncated);
@@ -123,30 +124,30 @@ pub fn replay(ctx: *mut __sk_buff, replay: &Replay, hook: Hook) -> Result<(), Tr
     if unsafe { *into.add(SOCKET_ID_AT).cast::<u32>() } != replay.caller_id.to_be() {
         return Err(Truncated);
     }
-    if replay.datagram.checksum != 0 {
+    if response.datagram.checksum != 0 {
         let delta = payload_difference(space, length)?;
-        change_length(ctx, replay, delta)?;
+        change_sum(ctx, response, &replay, delta)?;
     }
-    turn_back(ctx, space, replay, hook)
+    turn_back(ctx, space, response, &replay)
 }
 
 /// Bytes of an INDUCTION response.
 const OLD_PAYLOAD: u32 = srt::HANDSHAKE as u32;
 /// Bytes of the shortest CONCLUSION.
-const SMALLEST: u64 = srt::HANDSHAKE as u64;
+const SMALLEST: u32 = srt::HANDSHAKE as u32;
 /// Where the old Ethernet addresses are in the workspace's text, behind the old payload.
 const OLD_MACS: usize = srt::HANDSHAKE as usize;
 
 /// `length`, if it is between the bounds: said in a way that every verifier understands, right before it is used. Each
 /// comparison is hidden from LLVM, which would merge them into one or drop what it has proved before.
 #[inline(always)]
-fn bounded(length: u32, least: u64, most: u64) -> Result<u32, Truncated> {
+fn bounded(length: u32, least: u32, most: u32) -> Result<u32, Truncated> {
     let length = opaque(u64::from(length));
-    if length < least {
+    if length < u64::from(least) {
         return Err(Truncated);
     }
     let length = opaque(length);
-    if length > most {
+    if length > u64::from(most) {
         return Err(Truncated);
     }
     Ok(length as u32)
@@ -159,22 +160,25 @@ fn payload_difference(space: &mut Workspace, length: u32) -> Result<i64, Truncat
     const SECOND: u32 = FIRST + 512;
     let old = space.text.as_mut_ptr().cast();
     let new = space.splice.bytes.as_mut_ptr();
-    let bytes = bounded(length.min(FIRST), SMALLEST, u64::from(FIRST))?;
+    let none = ptr::null_mut();
+    let bytes = bounded(length.min(FIRST), SMALLEST, FIRST)?;
     // SAFETY: both have the bytes passed.
     let mut delta = unsafe { bpf_csum_diff(old, OLD_PAYLOAD, new.cast(), bytes, 0) };
     if length > FIRST {
         let bytes = bounded((length - FIRST).min(512), 4, 512)?;
-        // SAFETY: up to SECOND, which is below COPY_MAX.
-        let from = unsafe { new.add(FIRST as usize) };
-        // SAFETY: as above.
-        delta = unsafe { bpf_csum_diff(ptr::null_mut(), 0, from.cast(), bytes, delta as u32) };
+        // SAFETY: FIRST and 512 are less than COPY_MAX.
+        delta = unsafe {
+            let from = new.add(FIRST as usize).cast();
+            bpf_csum_diff(none, 0, from, bytes, delta as u32)
+        };
     }
     if length > SECOND {
-        let bytes = bounded(length - SECOND, 4, u64::from(COPY_MAX as u32 - SECOND))?;
-        // SAFETY: up to COPY_MAX.
-        let from = unsafe { new.add(SECOND as usize) };
-        // SAFETY: as above.
-        delta = unsafe { bpf_csum_diff(ptr::null_mut(), 0, from.cast(), bytes, delta as u32) };
+        let bytes = bounded(length - SECOND, 4, COPY_MAX as u32 - SECOND)?;
+        // SAFETY: no more than what COPY_MAX leaves behind SECOND.
+        delta = unsafe {
+            let from = new.add(SECOND as usize).cast();
+            bpf_csum_diff(none, 0, from, bytes, delta as u32)
+        };
     }
     Ok(delta)
 }
@@ -182,9 +186,14 @@ fn payload_difference(space: &mut Workspace, length: u32) -> Result<i64, Truncat
 /// Tells the UDP checksum of the new length and payload. The length counts twice, in the pseudo-header and in the header;
 /// where the field holds only the pseudo-header's sum, the helper leaves out the rest.
 #[inline(always)]
-fn change_length(ctx: *mut __sk_buff, replay: &Replay, delta: i64) -> Result<(), Truncated> {
-    let checksum = (replay.packet.l4 + 6) as u32;
-    let [old, new] = replay.lengths().map(u64::from);
+fn change_sum(
+    ctx: *mut __sk_buff,
+    response: &Response,
+    replay: &Replay,
+    delta: i64,
+) -> Result<(), Truncated> {
+    let checksum = (response.packet.l4 + 6) as u32;
+    let [old, new] = Response::lengths(replay).map(u64::from);
     let mangled = u64::from(BPF_F_MARK_MANGLED_0);
     let pseudo = mangled | u64::from(BPF_F_PSEUDO_HDR);
     // SAFETY: the helper checks the offset.
@@ -201,55 +210,41 @@ fn change_length(ctx: *mut __sk_buff, replay: &Replay, delta: i64) -> Result<(),
 fn turn_back(
     ctx: *mut __sk_buff,
     space: &Workspace,
+    response: &Response,
     replay: &Replay,
-    hook: Hook,
 ) -> Result<(), Truncated> {
-    let packet = &replay.packet;
-    match hook {
-        Hook::PodPort(_) => {
-            // SAFETY: both are six bytes of the text.
-            let (destination, source) = unsafe {
-                let at = space.text.as_ptr().add(OLD_MACS);
-                (&*at.cast::<[u8; 6]>(), &*at.add(6).cast::<[u8; 6]>())
-            };
-            store(ctx, 0, source)?;
-            store(ctx, 6, destination)?;
-        }
-        Hook::Uplink => {
-            let (client, node) = (replay.path.client_mac, replay.path.node_mac);
-            store(ctx, 0, &node)?;
-            store(ctx, 6, &client)?;
-        }
-    }
+    let Response { packet, datagram } = response;
+    // SAFETY: both are six bytes of the text.
+    let (destination, source) = unsafe {
+        let at = space.text.as_ptr().add(OLD_MACS);
+        (&*at.cast::<[u8; 6]>(), &*at.add(6).cast::<[u8; 6]>())
+    };
+    store(ctx, 0, source)?;
+    store(ctx, 6, destination)?;
     let ports = [
-        replay.datagram.destination_port.to_be(),
-        replay.datagram.source_port.to_be(),
+        datagram.destination_port.to_be(),
+        datagram.source_port.to_be(),
     ];
     store(ctx, packet.l4, &ports)?;
-    let [_, length] = replay.lengths();
-    store(ctx, packet.l4 + 4, &length)?;
-    let [old, new] = replay.ip_lengths();
+    let [_, new] = Response::lengths(replay);
+    store(ctx, packet.l4 + 4, &new)?;
+    let [old, new] = response.ip_lengths(replay);
     if packet.v6 {
         store(ctx, packet.l3 + 4, &new)?;
         store(ctx, packet.l3 + 8, &packet.destination)?;
         return store(ctx, packet.l3 + 24, &packet.source);
     }
+    let header = packet.l3 as u32 + 10;
     // SAFETY: the helper checks the offset.
-    let result = unsafe {
-        bpf_l3_csum_replace(
-            ctx.cast(),
-            packet.l3 as u32 + 10,
-            u64::from(old),
-            u64::from(new),
-            2,
-        )
-    };
-    if result != 0 {
+    if unsafe { bpf_l3_csum_replace(ctx.cast(), header, old.into(), new.into(), 2) } != 0 {
         return Err(Truncated);
     }
     store(ctx, packet.l3 + 2, &new)?;
-    store(ctx, packet.l3 + 12, &packet.destination[3])?;
-    store(ctx, packet.l3 + 16, &packet.source[3])
+    store(
+        ctx,
+        packet.l3 + 12,
+        &[packet.destination[3], packet.source[3]],
+    )
 }
 
 /// Addresses the frame to the client's next hop.

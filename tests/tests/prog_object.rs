@@ -25,7 +25,7 @@ const PROGRAMS: [&str; 5] = [
 const STACK_MAX: [(&str, u32); 5] = [
     (program::XDP_INGEST, 416),
     (program::TC_UPLINK_IN, 416),
-    (program::TC_UPLINK_OUT, 352),
+    (program::TC_UPLINK_OUT, 384),
     (program::TC_POD, 384),
     (program::XDP_PROBE, 32),
 ];

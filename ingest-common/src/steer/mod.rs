@@ -18,7 +18,9 @@ mod workspace;
 use core::ops::DerefMut;
 
 pub use cut::{CallerShutdown, caller_shutdown, listener_shutdown};
-pub use egress::{COOKIE_AT, Hook, Replay, Reply, Rewrite, SOCKET_ID_AT, egress, egress_of};
+pub use egress::{
+    COOKIE_AT, Hook, Replay, Reply, Response, Rewrite, SOCKET_ID_AT, egress, egress_of,
+};
 pub use fate::{accepts, fate};
 pub use ingress::{ingress, ingress_of};
 pub use place::{place, place_in_doubt};

@@ -1,5 +1,6 @@
 //! Where a CONCLUSION is taken apart: one per CPU, since no stack holds it.
 
+use super::Replay;
 use crate::abi::{RouteKey, STREAM_ID_MAX, Splice};
 
 /// The place. What one packet leaves behind, the next one overwrites.
@@ -16,6 +17,8 @@ pub struct Workspace {
     pub sid_at: u32,
     /// The key that `ROUTES` is asked with.
     pub route: MatchKey,
+    /// What tc has decided, for its function that carries it out.
+    pub replay: Replay,
 }
 
 /// The value of a field of a Stream ID in [`Workspace::text`].
@@ -48,6 +51,7 @@ impl Default for Workspace {
             fields: [Field::default(); 4],
             sid_at: 0,
             route: MatchKey::default(),
+            replay: Replay::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 mod accept;
 mod replay;
 
-pub use replay::{COOKIE_AT, Replay, SOCKET_ID_AT};
+pub use replay::{COOKIE_AT, Replay, Response, SOCKET_ID_AT};
 
 use super::{Node, cut, fate, icmp};
 use crate::{

@@ -1,12 +1,12 @@
 //! A pod's INDUCTION response to the kernel's own INDUCTION: the caller never sees it. The CONCLUSION that was kept
 //! takes its place, with the pod's cookie in it, and goes back to the pod.
 
-use super::{FromPod, Hook, Reply};
+use super::{FromPod, Reply};
 use crate::{
-    abi::{FlowKey, Path, ReturnKey, Splice},
+    abi::{FlowKey, ReturnKey, Splice},
     packet::{
-        COPY_MAX, Datagram, Frame, FrameBuf, Packet, Shorten, Truncated, UDP_HEADER, addresses,
-        difference, update, update_udp,
+        COPY_MAX, Datagram, Frame, FrameBuf, IPV4, IPV4_HEADER, IPV6, Ip, Link, Packet, Shorten,
+        Truncated, UDP_HEADER, difference, update, update_udp,
     },
     reason::DropReason,
     srt,
@@ -19,72 +19,93 @@ pub const SOCKET_ID_AT: usize = 40;
 pub const COOKIE_AT: usize = 44;
 
 /// How a pod's INDUCTION response becomes the CONCLUSION that waited for it.
-#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
-    /// The response.
-    pub packet: Packet,
-    /// Its UDP header; [`srt::HANDSHAKE`] bytes follow.
-    pub datagram: Datagram,
-    /// Where the CONCLUSION is kept in `SPLICES`.
-    pub key: FlowKey,
-    /// Bytes of it: a multiple of 4, from [`srt::HANDSHAKE`] to [`COPY_MAX`].
+    /// [`crate::abi::Service::id`].
+    pub service: u16,
+    /// Bytes of the CONCLUSION: a multiple of 4, from [`srt::HANDSHAKE`] to [`COPY_MAX`].
     pub length: u16,
     /// The caller's socket id.
     pub caller_id: u32,
     /// The pod's cookie.
     pub cookie: u32,
-    /// The way that the client's packets come. The host's routing brings them to a `stack` pod.
-    pub path: Path,
 }
 
-impl Replay {
+/// A pod's INDUCTION response, read once more to be rewritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Response {
+    /// The packet.
+    pub packet: Packet,
+    /// Its UDP header; [`srt::HANDSHAKE`] bytes follow.
+    pub datagram: Datagram,
+}
+
+impl Response {
+    /// Reads what was decided about. `None` only where the frame has changed since.
+    #[inline(always)]
+    pub fn read<F: Frame>(frame: &F) -> Option<Self> {
+        let link = Link::read(frame).ok()?;
+        if link.kind != IPV4 && link.kind != IPV6 {
+            return None;
+        }
+        let Ok(Ip::Packet(packet)) = Packet::read(frame, &link, link.kind) else {
+            return None;
+        };
+        let datagram = Datagram::read(frame, &packet).ok()??;
+        Some(Self { packet, datagram })
+    }
+
+    /// Where the CONCLUSION is kept in `SPLICES`.
+    #[must_use]
+    #[inline(always)]
+    pub fn key(&self, replay: &Replay) -> FlowKey {
+        let port = self.datagram.destination_port;
+        FlowKey::of_words(self.packet.destination, port, replay.service)
+    }
+
     /// The UDP header's length field before and after, as in memory.
     #[must_use]
     #[inline(always)]
-    pub const fn lengths(&self) -> [u16; 2] {
+    pub const fn lengths(replay: &Replay) -> [u16; 2] {
         let header = UDP_HEADER as u16;
         [
             (header + srt::HANDSHAKE).to_be(),
-            (header + self.length).to_be(),
+            header.wrapping_add(replay.length).to_be(),
         ]
     }
 
     /// The IP header's length field before and after, as in memory.
     #[must_use]
     #[inline(always)]
-    pub const fn ip_lengths(&self) -> [u16; 2] {
+    pub const fn ip_lengths(&self, replay: &Replay) -> [u16; 2] {
         let header = if self.packet.v6 {
             0
         } else {
-            (self.packet.l4 - self.packet.l3) as u16
+            IPV4_HEADER as u16
         };
-        let [old, new] = self.lengths();
+        let [old, new] = Self::lengths(replay);
         [
-            (u16::from_be(old) + header).to_be(),
-            (u16::from_be(new) + header).to_be(),
+            u16::from_be(old).wrapping_add(header).to_be(),
+            u16::from_be(new).wrapping_add(header).to_be(),
         ]
     }
+}
 
+impl Replay {
     /// Rewrites the frame in memory. The kernel does it by helpers instead, since the response may carry only part of its
     /// checksum, and the frame must grow.
-    pub fn apply<B>(
-        &self,
-        frame: &mut FrameBuf<B>,
-        kept: &Splice,
-        hook: Hook,
-    ) -> Result<(), Truncated>
+    pub fn apply<B>(&self, frame: &mut FrameBuf<B>, kept: &Splice) -> Result<(), Truncated>
     where
         B: AsRef<[u8]> + AsMut<[u8]> + Shorten + Extend<u8>,
     {
-        let Packet { l3, l4, .. } = self.packet;
+        let response = Response::read(frame).ok_or(Truncated)?;
+        let Packet { l3, l4, v6, .. } = response.packet;
         let payload = l4 + Datagram::PAYLOAD;
         let kept = kept.bytes.get(..self.length as usize).ok_or(Truncated)?;
-        let [old, new] = self.lengths();
+        let [old, new] = Response::lengths(self).map(u32::from);
         // The pseudo-header has the length as well.
-        let lengths = difference(
-            [u32::from(old), u32::from(old)],
-            [u32::from(new), u32::from(new)],
-        );
+        let lengths = difference([old, old], [new, new]);
         let mut delta = difference(frame.words::<16>(payload)?, [0; 16]).wrapping_add(lengths);
         frame.0.shorten(payload);
         frame.0.extend(kept.iter().copied());
@@ -94,10 +115,11 @@ impl Replay {
         }
         let [checksum] = frame.halves::<1>(l4 + 6)?;
         frame.set_halves::<1>(l4 + 6, [update_udp(checksum, delta)])?;
-        self.turn_back(frame, hook)?;
+        turn_back(frame, &response.packet)?;
+        let [_, new] = Response::lengths(self);
         frame.set_halves::<1>(l4 + 4, [new])?;
-        let [old, new] = self.ip_lengths();
-        if self.packet.v6 {
+        let [old, new] = response.ip_lengths(self);
+        if v6 {
             return frame.set_halves::<1>(l3 + 4, [new]);
         }
         let [checksum] = frame.halves::<1>(l3 + 10)?;
@@ -105,30 +127,21 @@ impl Replay {
         frame.set_halves::<1>(l3 + 10, [update(checksum, delta)])?;
         frame.set_halves::<1>(l3 + 2, [new])
     }
+}
 
-    /// Swaps the ends: no checksum changes by it.
-    fn turn_back<F: Frame>(&self, frame: &mut F, hook: Hook) -> Result<(), Truncated> {
-        let Packet {
-            l3,
-            l4,
-            v6,
-            source: [s0, s1, s2, s3],
-            destination: [d0, d1, d2, d3],
-            ..
-        } = self.packet;
-        let [d_high, d_mid, d_low, s_high, s_mid, s_low] = frame.halves::<6>(0)?;
-        let macs = match hook {
-            Hook::PodPort(_) => [s_high, s_mid, s_low, d_high, d_mid, d_low],
-            Hook::Uplink => addresses(self.path.node_mac, self.path.client_mac),
-        };
-        frame.set_halves::<6>(0, macs)?;
-        let [ports] = frame.words::<1>(l4)?;
-        frame.set_words::<1>(l4, [ports.rotate_left(16)])?;
-        if v6 {
-            frame.set_words::<8>(l3 + 8, [d0, d1, d2, d3, s0, s1, s2, s3])
-        } else {
-            frame.set_words::<2>(l3 + 12, [d3, s3])
-        }
+/// Swaps the ends: no checksum changes by it. Whoever sent the response on is who can take the CONCLUSION back, so even
+/// the Ethernet addresses are known.
+fn turn_back<F: Frame>(frame: &mut F, packet: &Packet) -> Result<(), Truncated> {
+    let Packet { l3, l4, v6, .. } = *packet;
+    let [d0, d1, d2, s0, s1, s2] = frame.halves::<6>(0)?;
+    frame.set_halves::<6>(0, [s0, s1, s2, d0, d1, d2])?;
+    let [ports] = frame.words::<1>(l4)?;
+    frame.set_words::<1>(l4, [ports.rotate_left(16)])?;
+    let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (packet.source, packet.destination);
+    if v6 {
+        frame.set_words::<8>(l3 + 8, [d0, d1, d2, d3, s0, s1, s2, s3])
+    } else {
+        frame.set_words::<2>(l3 + 12, [d3, s3])
     }
 }
 
@@ -159,7 +172,6 @@ impl FromPod<'_> {
         }
         known.pod_cookie = cookie;
         known.cookie_ns = self.now;
-        let path = known.path;
         drop(known);
         let Some(length) = self.kept(node, flow_key, caller_id) else {
             // The caller's next retry is sent on with this cookie.
@@ -168,13 +180,10 @@ impl FromPod<'_> {
         };
         node.count_splice(service, |stats| stats.splices += 1);
         Reply::Replay(Replay {
-            packet: *self.packet,
-            datagram: *self.datagram,
-            key: *flow_key,
+            service,
             length,
             caller_id,
             cookie,
-            path,
         })
     }
 
