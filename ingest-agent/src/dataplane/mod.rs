@@ -47,7 +47,7 @@ pub use self::{
     lock::Lock,
     packet::client_frame,
     probe::ProbeTicket,
-    reader::{BackendView, LinkView, Reader, ServiceView},
+    reader::{BackendView, LinkView, Reader, RouteView, ServiceView},
     sweep::SweepReport,
     unload::unload,
 };
@@ -192,6 +192,11 @@ impl Dataplane {
     /// Writes `CONFIG`.
     pub fn set_config(&mut self, config: &abi::Config) -> Result<(), Error> {
         self.maps.config.set(0, config)
+    }
+
+    /// `STREAM_IDS`: what the caller of a flow asked for.
+    pub fn stream_id(&self, key: &abi::FlowKey) -> Result<Option<abi::StreamId>, Error> {
+        self.maps.stream_ids.get(key)
     }
 
     /// Writes `NODE`: who runs, on which uplinks, and since when the desired state is in the maps
