@@ -11,6 +11,7 @@ mod fate;
 mod icmp;
 mod ingress;
 mod place;
+mod police;
 mod session;
 mod workspace;
 
@@ -21,6 +22,7 @@ pub use egress::{COOKIE_AT, Hook, Replay, Reply, Rewrite, SOCKET_ID_AT, egress, 
 pub use fate::{accepts, fate};
 pub use ingress::{ingress, ingress_of};
 pub use place::{place, place_in_doubt};
+pub use police::police;
 pub use session::check_extensions;
 pub use workspace::{Field, MatchKey, Workspace};
 
