@@ -1,5 +1,7 @@
 //! The command line: types for clap, and nothing else.
 
+mod run;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -9,8 +11,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ingest_common::abi;
-use ipnet::IpNet;
 
+pub use self::run::{AnswerBy, Cluster, Delivery, Handshakes, KernelLog, Run, Source, XdpMode};
 use crate::dataplane;
 
 /// Steers SRT streams from a virtual address into ingest pods, in the kernel.
@@ -55,8 +57,10 @@ pub enum Command {
     Services,
     /// List backends, their state and how packets reach them.
     Backends,
-    /// List streams: where they go, bitrate, losses, round trip.
+    /// List streams: what they ask for, where they go, bitrate, losses, round trip.
     Streams(Streams),
+    /// List routes: whose streams go where, what they may use, what was refused and dropped.
+    Routes,
     /// Say where a client's packets would go, and why, by running the real program on a made-up one.
     Explain(Explain),
     /// Give a backend no new sessions, and perhaps end its sessions after a while.
@@ -87,148 +91,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `ingest-agent run`
-#[derive(Clone, Debug, Args)]
-pub struct Run {
-    /// Where the services come from.
-    #[arg(long, value_enum, default_value_t)]
-    pub source: Source,
-    /// The services, as YAML. Watched: changes apply at once, invalid ones are refused whole.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "source",
-        required_if_eq("source", "file")
-    )]
-    pub config: Option<PathBuf>,
-    /// Of which cluster and node.
-    #[command(flatten)]
-    pub cluster: Cluster,
-    /// Where /metrics, /livez and /readyz are served.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
-    pub metrics_addr: SocketAddr,
-    /// How packets get into pods.
-    #[arg(long, value_enum, default_value_t)]
-    pub delivery: Delivery,
-    /// Which XDP hook to use.
-    #[arg(long, value_enum, default_value_t)]
-    pub xdp_mode: XdpMode,
-    /// Have the kernel programs log on their slow paths; without it that code is not even loaded.
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    pub kernel_log: Option<KernelLog>,
-    /// Flows that fit (370 bytes each). Fixed when the maps are made: `unload` to change it.
-    #[arg(long, value_name = "N", default_value_t = abi::MAX_FLOWS as u32, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
-    pub max_flows: u32,
-    /// End the sessions of a terminating backend this long after it began; without it they may stay.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub drain_deadline: Option<Duration>,
-    /// Spread these ends over this long, so that not all encoders reconnect at once.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub drain_window: Duration,
-    /// A pod that gets data and sends nothing for this long hangs: its callers are told to reconnect.
-    #[arg(long, value_name = "DURATION", default_value = "300ms", value_parser = silence)]
-    pub silence: Duration,
-}
-
-/// Where the services come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Source {
-    /// One YAML file.
-    #[default]
-    File,
-    /// Services, EndpointSlices and Pods of the cluster that this node is in.
-    Kubernetes,
-}
-
-/// What `--source kubernetes` takes.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Kubernetes")]
-pub struct Cluster {
-    /// How to reach the API server; without it the pod's own service account.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// This node's name in the cluster.
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "NODE_NAME",
-        required_if_eq("source", "kubernetes")
-    )]
-    pub node_name: Option<String>,
-    /// Interfaces that clients' packets come in by; without it those of the default routes.
-    #[arg(long, value_name = "INTERFACE", env = "UPLINKS", value_delimiter = ',')]
-    pub uplink: Vec<String>,
-    /// This node's addresses, which --node-ports takes for VIPs.
-    #[arg(long, value_name = "IP", env = "NODE_IPS", value_delimiter = ',')]
-    pub node_ip: Vec<IpAddr>,
-    /// Steer node ports too.
-    #[arg(long, requires = "node_ip")]
-    pub node_ports: bool,
-    /// Take `spec.externalIPs` for VIPs. Whoever may write Services can then claim any address (CVE-2020-8554).
-    #[arg(long)]
-    pub allow_external_ips: bool,
-    /// What Services of class ingest.steering.dev/xdp may ask for; without it they get no address.
-    #[arg(long, value_name = "CIDR", env = "VIP_RANGES", value_delimiter = ',')]
-    pub vip_range: Vec<IpNet>,
-    /// Switch GRO on in steered pods, which `redirect` needs. Takes CAP_SYS_ADMIN.
-    #[arg(long)]
-    pub pod_gro: bool,
-    /// Where the container runtime binds the network namespaces of pods.
-    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
-    pub netns_dir: PathBuf,
-}
-
-/// Below, packets in flight would count as silence; above, callers have long given up (libsrt: 5 s).
-fn silence(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
-    if (Duration::from_millis(50)..=Duration::from_secs(10)).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("must be from 50ms to 10s".to_owned())
-    }
-}
-
-/// How packets get into pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Delivery {
-    /// `peer` at once, `redirect` once a probe has proven it, `stack` for pods without a veth.
-    #[default]
-    Auto,
-    /// XDP_REDIRECT into the pod's veth; `peer` where a probe goes unanswered.
-    Redirect,
-    /// bpf_redirect_peer by tc at the uplink.
-    Peer,
-    /// The host routes rewritten packets.
-    Stack,
-}
-
-/// Which XDP hook to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum XdpMode {
-    /// Native, or else generic with a warning.
-    #[default]
-    Auto,
-    /// Native or nothing.
-    Native,
-    /// Generic: slow, works everywhere.
-    Generic,
-}
-
-/// How much the kernel programs log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KernelLog {
-    /// Errors.
-    Error,
-    /// And warnings.
-    Warn,
-    /// And information.
-    Info,
-    /// And debugging.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
 /// `ingest-agent streams`
 #[derive(Clone, Debug, Args)]
 pub struct Streams {
@@ -241,6 +103,21 @@ pub struct Streams {
     /// Measure bitrates over this long; 0s: do not.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub sample: Duration,
+    /// How Stream IDs are shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub stream_ids: StreamIds,
+}
+
+/// How Stream IDs are shown. They hold passwords and stream keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StreamIds {
+    /// Names of fields, mode and type, of all else at most three characters and a hash.
+    #[default]
+    Redacted,
+    /// All of it: its first 128 bytes.
+    Full,
+    /// A hash of all of it.
+    Hash,
 }
 
 /// `ingest-agent explain`
@@ -249,12 +126,26 @@ pub struct Explain {
     /// The client: an address, or address:port (`198.51.100.7:40000`, `[2001:db8::7]:40000`).
     #[arg(value_name = "IP[:PORT]")]
     pub client: Client,
+    /// The Stream ID that it asks for; without one it asks for none.
+    #[arg(value_name = "STREAM-ID", value_parser = stream_id)]
+    pub stream_id: Option<String>,
     /// The service that it talks to, by name; not needed where there is only one.
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "vip")]
     pub service: Option<String>,
     /// The service that it talks to, by address and port.
     #[arg(long, value_name = "IP:PORT")]
     pub vip: Option<SocketAddr>,
+}
+
+fn stream_id(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("an empty Stream ID is none: leave it out".to_owned()),
+        1..=abi::STREAM_ID_MAX => Ok(text.to_owned()),
+        more => Err(format!(
+            "{more} bytes, and a Stream ID has at most {}",
+            abi::STREAM_ID_MAX
+        )),
+    }
 }
 
 /// A client's address, perhaps with its port.
@@ -349,7 +240,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_usage_errors() {
-        let wrong: [&[&str]; 8] = [
+        let wrong: [&[&str]; 10] = [
             &["ingest-agent", "run", "--source", "file"],
             // Without a node's name.
             &["ingest-agent", "run", "--source", "kubernetes"],
@@ -372,6 +263,15 @@ mod tests {
             &["ingest-agent", "run", "--config", "f", "--silence", "1ms"],
             &["ingest-agent", "run", "--config", "f", "--max-flows", "1"],
             &["ingest-agent", "run"],
+            &[
+                "ingest-agent",
+                "run",
+                "--config",
+                "f",
+                "--secret-rotation",
+                "119s",
+            ],
+            &["ingest-agent", "explain", "198.51.100.7", ""],
             &[
                 "ingest-agent",
                 "drain",

@@ -26,5 +26,6 @@ pub mod notice;
 mod output;
 pub mod ports;
 pub mod reconcile;
+mod redact;
 pub mod source;
 pub mod telemetry;

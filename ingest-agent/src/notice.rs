@@ -1,8 +1,8 @@
 //! What the run loop has to tell the people of a cluster. Plain data: the run loop knows no Kubernetes.
 
-use ingest_common::abi::CutReason;
+use ingest_common::{abi::CutReason, srt::Rejection};
 
-/// Something that happened to a backend here. Names are those of the desired state.
+/// Something that happened to a backend or a service here. Names are those of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Packets get into the pod by a lesser way than was wanted, or by none.
@@ -22,6 +22,15 @@ pub enum Notice {
         backend: String,
         /// Why.
         reason: CutReason,
+    },
+    /// A caller was told that it gets no session.
+    Refused {
+        /// `namespace/name[:port]` of the service.
+        service: String,
+        /// Name of the route that it was for, where there was one.
+        route: Option<String>,
+        /// What it was told.
+        rejection: Rejection,
     },
     /// The last session of a draining backend has ended.
     Drained {

@@ -5,8 +5,9 @@
 //!   one array read, DNAT, a time of last use, redirect.
 //! * Generators: `BPF_PROG_TEST_RUN` repeats a program on one packet, so a repeated data packet would always be a
 //!   duplicate of one flow. [`xdp_gen_v4`] and its siblings write client and sequence number and tail-call the
-//!   program under test; the same generator before [`xdp_empty`] is what is to be subtracted. [`xdp_live`] makes
-//!   the frames that enter a veth.
+//!   program under test; the same generator before [`xdp_empty`] is what is to be subtracted. [`xdp_gen_shake`] and
+//!   [`tc_gen_shake`] also undo what the last run made of the packet, and issue the cookie that the program under
+//!   test would. [`xdp_live`] makes the frames that enter a veth.
 
 #![no_std]
 #![no_main]
@@ -37,13 +38,17 @@ use aya_ebpf::{
         xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS},
     },
     btf_maps::{Array, DevMap, LruHashMap, ProgramArray},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_adjust_meta},
+    helpers::{
+        bpf_ktime_get_coarse_ns, bpf_skb_change_tail, bpf_skb_store_bytes, bpf_xdp_adjust_meta,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_store_bytes,
+    },
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use ingest_common::{
-    abi::Handover,
+    abi::{Handover, Secrets},
     packet::{IPV4, difference, update, update_udp},
+    srt,
 };
 
 /// A client's datagram, as in the packet: the 16 bytes that the reference numbers were taken with.
@@ -97,6 +102,21 @@ struct Generator {
     keep_sequence: u32,
 }
 
+/// Most bytes of a packet that is restored: a CONCLUSION and its headers.
+const ORIGINAL_MAX: usize = 1104;
+
+/// A packet as it was before a program rewrote it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Original {
+    /// Bytes of it.
+    length: u32,
+    /// 1: it is a CONCLUSION, and gets the cookie of its client. Its own is 0.
+    cookie: u32,
+    /// The packet, from the first client.
+    bytes: [u8; ORIGINAL_MAX],
+}
+
 /// The first 64 bytes of live frames: the kernel recycles their pages as the last receiver left them.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -119,6 +139,12 @@ static GENERATOR: Array<Generator, 1> = Array::new();
 /// Headers of [`xdp_live`].
 #[btf_map]
 static TEMPLATE: Array<Template, 1> = Array::new();
+/// Packet of the handshake generators.
+#[btf_map]
+static ORIGINAL: Array<Original, 1> = Array::new();
+/// Keys of the cookies that they issue: those of the program under test.
+#[btf_map]
+static GEN_SECRETS: Array<Secrets, 1> = Array::new();
 /// Entry 0: where [`xdp_live`] sends its frames.
 #[btf_map]
 static LIVE_PORT: DevMap<1> = DevMap::new();
@@ -304,6 +330,94 @@ pub fn tc_gen_v4(ctx: TcContext) -> i32 {
     // SAFETY: nothing here has a destructor.
     unsafe { TC_TARGET.tail_call(&ctx, 0) };
     TC_ACT_SHOT
+}
+
+/// The packet's length, where a helper takes it: the verifier wants to see its bounds.
+#[inline(always)]
+fn length_of(original: &Original) -> Option<u32> {
+    let length = original.length;
+    (42..=ORIGINAL_MAX as u32)
+        .contains(&length)
+        .then_some(length)
+}
+
+/// The packet as it was, from another client each time, then the program under test.
+#[xdp]
+pub fn xdp_gen_shake(ctx: XdpContext) -> u32 {
+    if gen_handshake(&ctx).is_none() {
+        return XDP_ABORTED;
+    }
+    // SAFETY: nothing here has a destructor.
+    unsafe { XDP_TARGET.tail_call(&ctx, 0) };
+    XDP_ABORTED
+}
+
+#[inline(always)]
+fn gen_handshake(ctx: &XdpContext) -> Option<()> {
+    let original = ORIGINAL.get(0)?;
+    let length = length_of(original)?;
+    // SAFETY: takes away the last run's metadata, if there is some; packet addresses are read below.
+    let _: i64 = unsafe { bpf_xdp_adjust_meta(ctx.ctx, size_of::<Handover>() as i32) };
+    // SAFETY: the helpers check lengths; packet addresses are read below.
+    unsafe {
+        let missing = length as i32 - bpf_xdp_get_buff_len(ctx.ctx) as i32;
+        if missing != 0 && bpf_xdp_adjust_tail(ctx.ctx, missing) != 0 {
+            return None;
+        }
+        let bytes = original.bytes.as_ptr().cast_mut().cast();
+        if bpf_xdp_store_bytes(ctx.ctx, 0, bytes, length) != 0 {
+            return None;
+        }
+    }
+    let next = next()?;
+    let (data, end) = (ctx.data(), ctx.data_end());
+    let [source, _, ports, second] = read::<[u32; 4]>(data + 26, end)?;
+    let (address, port) = (next.address.to_be(), next.port);
+    let new_ports = (u32::from_be(ports) & 0xffff | u32::from(port) << 16).to_be();
+    let mut delta = difference([source, ports], [address, new_ports]);
+    if original.cookie != 0 {
+        let [caller_id] = read::<[u32; 1]>(data + 82, end)?;
+        let client = [0, 0, 0xffff_u32.to_be(), address];
+        // SAFETY: takes no arguments.
+        let now = unsafe { bpf_ktime_get_coarse_ns() };
+        let secrets = GEN_SECRETS.get(0)?;
+        let cookie = srt::cookie(secrets, client, port, u32::from_be(caller_id), now).to_be();
+        delta = delta.wrapping_add(u64::from(cookie));
+        write(data + 86, end, [cookie])?;
+    }
+    write(data + 26, end, [address])?;
+    write(data + 34, end, [new_ports])?;
+    let checksum = (u32::from_be(second) as u16).to_be();
+    write(data + 40, end, [update_udp(checksum, delta)])
+}
+
+/// The packet as it was, to another client each time, then the program under test.
+#[classifier]
+pub fn tc_gen_shake(ctx: TcContext) -> i32 {
+    if gen_answer(&ctx).is_none() {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: nothing here has a destructor.
+    unsafe { TC_TARGET.tail_call(&ctx, 0) };
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn gen_answer(ctx: &TcContext) -> Option<()> {
+    let original = ORIGINAL.get(0)?;
+    let length = length_of(original)?;
+    let skb = ctx.skb.skb;
+    // SAFETY: the helpers check lengths; packet addresses are read below.
+    unsafe {
+        if (*skb).len != length && bpf_skb_change_tail(skb, length, 0) != 0 {
+            return None;
+        }
+        let bytes = original.bytes.as_ptr().cast();
+        if bpf_skb_store_bytes(skb.cast(), 0, bytes, length, 0) != 0 {
+            return None;
+        }
+    }
+    generate::<false>(ctx.data(), ctx.data_end(), End::Destination)
 }
 
 /// Another IPv4 data packet each time, sent out of [`LIVE_PORT`] with right checksums.

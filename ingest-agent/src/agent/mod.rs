@@ -33,7 +33,7 @@ use self::{
     reconcile::Outcome,
 };
 use crate::{
-    cli::Delivery,
+    cli::{Delivery, StreamIds},
     dataplane::{self, Dataplane, ProbeTicket},
     error::Error,
     metrics::{AgentMetrics, Probes},
@@ -60,6 +60,10 @@ pub struct Settings {
     pub drain_window: Duration,
     /// Where the network namespaces of pods are bound, for switching GRO on in them; none: their GRO is their own.
     pub pod_gro: Option<PathBuf>,
+    /// How long one secret makes cookies.
+    pub secret_rotation: Duration,
+    /// How Stream IDs appear in the log.
+    pub stream_ids: StreamIds,
 }
 
 /// The running agent.
@@ -114,13 +118,13 @@ impl Agent {
             modes: Modes::new(settings.delivery, veth),
             dataplane,
             known: None,
+            events: EventLog::new(settings.stream_ids),
             settings,
             snapshot,
             waiting: None,
             addresses,
             ports: watcher.ports.clone(),
             slots: HashMap::new(),
-            events: EventLog::default(),
             metrics,
             probes,
             drains: Drains::default(),
@@ -220,7 +224,8 @@ impl Agent {
                 event = next(&mut events) => {
                     let event = event?;
                     self.metrics.event(abi::EventKind::from_u8(event.kind));
-                    self.events.log(&event);
+                    let dataplane = &self.dataplane;
+                    self.events.log(&event, |key| dataplane.stream_id(key).ok().flatten());
                     if let Some(notice) = self.events.notice(&event) {
                         self.tell(notice);
                     }

@@ -7,6 +7,7 @@ mod begin;
 mod doctor;
 mod drain;
 mod explain;
+mod routes;
 mod run;
 mod services;
 mod status;
@@ -20,6 +21,7 @@ pub use self::{
     doctor::{Check, Grade},
     drain::DrainRow,
     explain::Explanation,
+    routes::RouteRow,
     services::ServiceRow,
     status::{Status, UplinkRow},
     streams::StreamRow,
@@ -44,6 +46,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Services => services::run(&pin_root, output),
         Command::Backends => backends::run(&pin_root, output),
         Command::Streams(args) => streams::run(&pin_root, output, &args),
+        Command::Routes => routes::run(&pin_root, output),
         Command::Explain(args) => explain::run(&pin_root, output, &args),
         Command::Drain(args) => drain::run(&pin_root, output, &args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(&pin_root, output, &args)),

@@ -13,7 +13,7 @@ use tracing::info;
 use super::begin::{Begun, Followed};
 use crate::{
     agent::{Agent, Settings},
-    cli::{KernelLog, Run, XdpMode},
+    cli::{AnswerBy, KernelLog, Run, XdpMode},
     dataplane::{Dataplane, Lock, LogLevel, Options, Reader, XdpChoice},
     error::Error,
     metrics::{self, AgentMetrics, Probes},
@@ -50,11 +50,11 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
         drain_deadline: args.drain_deadline,
         drain_window: args.drain_window,
         pod_gro: args.cluster.pod_gro.then(|| args.cluster.netns_dir.clone()),
+        secret_rotation: args.handshakes.secret_rotation,
+        stream_ids: args.handshakes.stream_ids,
     };
-    let config = abi::Config {
-        silence_ns: args.silence.as_nanos() as u64,
-        ..Default::default()
-    };
+    let veth = dataplane.uplinks().iter().any(|uplink| uplink.is_veth);
+    let config = config(&args, veth);
     let Followed {
         first,
         changes,
@@ -93,6 +93,29 @@ fn signals() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
+/// The packet path's settings. `veth`: an uplink is one.
+fn config(args: &Run, veth: bool) -> abi::Config {
+    let answer_by = match args.handshakes.answer_by {
+        AnswerBy::Auto if veth => abi::AnswerBy::Tc,
+        AnswerBy::Auto | AnswerBy::Xdp => abi::AnswerBy::Xdp,
+        AnswerBy::Tc => abi::AnswerBy::Tc,
+    };
+    abi::Config {
+        silence_ns: args.silence.as_nanos() as u64,
+        answer_by: answer_by as u32,
+        induction_interval_ns: interval_ns(args.handshakes.induction_rate),
+        conclusion_interval_ns: interval_ns(args.handshakes.conclusion_rate),
+        ..Default::default()
+    }
+}
+
+/// Between two of so many a second; 0 of none, which is no bound.
+fn interval_ns(a_second: u32) -> u64 {
+    1_000_000_000_u64
+        .checked_div(a_second.into())
+        .unwrap_or_default()
+}
+
 fn options(pin_root: &Path, args: &Run, uplinks: Vec<String>) -> Options {
     Options {
         pin_root: pin_root.to_path_buf(),
@@ -110,5 +133,43 @@ fn options(pin_root: &Path, args: &Run, uplinks: Vec<String>) -> Options {
             KernelLog::Trace => LogLevel::Trace,
         }),
         max_flows: args.max_flows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config_of(arguments: &[&str], veth: bool) -> abi::Config {
+        let start = ["ingest-agent", "run", "--config", "f"];
+        let cli = Cli::try_parse_from(start.iter().chain(arguments)).unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("not run");
+        };
+        config(&args, veth)
+    }
+
+    #[test]
+    fn without_arguments_the_settings_are_the_default_ones() {
+        assert_eq!(config_of(&[], false), abi::Config::default());
+    }
+
+    #[test]
+    fn rates_become_intervals_and_none_is_no_bound() {
+        let config = config_of(&["--induction-rate", "4", "--conclusion-rate", "0"], false);
+        assert_eq!(config.induction_interval_ns, 250_000_000);
+        assert_eq!(config.conclusion_interval_ns, 0);
+    }
+
+    #[test]
+    fn answers_leave_by_tc_where_an_uplink_is_a_veth_or_someone_says_so() {
+        let by = |arguments: &[&str], veth| config_of(arguments, veth).answer_by;
+        let (xdp, tc) = (abi::AnswerBy::Xdp as u32, abi::AnswerBy::Tc as u32);
+        assert_eq!(by(&[], true), tc);
+        assert_eq!(by(&["--answer-by", "xdp"], true), xdp);
+        assert_eq!(by(&["--answer-by", "tc"], false), tc);
     }
 }

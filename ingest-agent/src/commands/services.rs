@@ -1,8 +1,8 @@
 //! `ingest-agent services`
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use ingest_common::abi;
+use ingest_common::{abi, srt::Rejection};
 use serde::Serialize;
 
 use crate::{
@@ -32,13 +32,20 @@ pub struct ServiceRow {
     pub affinity: bool,
     /// Whether other nodes have ready backends: what none here takes is left to the host.
     pub elsewhere: bool,
+    /// Who answers callers' handshakes: `stream` (the kernel, which learns the Stream ID) or `client` (the pod); `none` with
+    /// plain UDP.
+    pub handshake: &'static str,
+    /// Whether what no route matches is rejected.
+    pub routed_only: bool,
     /// Whether it was removed, and is kept until its last sessions are told.
     pub closing: bool,
     /// Established flows.
     pub flows: u64,
+    /// Handshakes that were answered here.
+    pub handshakes: Handshakes,
     /// Sessions accepted by pods.
     pub accepted: u64,
-    /// Sessions rejected by pods.
+    /// Sessions rejected by pods. (Those refused here: `handshakes`.)
     pub rejected: u64,
     /// Sessions ended by one of their ends.
     pub ended: u64,
@@ -58,6 +65,53 @@ pub struct ServiceRow {
     pub retransmitted: u64,
 }
 
+/// What became of the handshakes of services that are answered here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Handshakes {
+    /// First ones answered, each with a cookie.
+    pub cookies_sent: u64,
+    /// Second ones with a valid cookie.
+    pub cookies_valid: u64,
+    /// With one of ours that is too old.
+    pub cookies_stale: u64,
+    /// With one that we never issued.
+    pub cookies_forged: u64,
+    /// Kept, and given to the pod with its own cookie.
+    pub splices: u64,
+    /// Those that wait for the caller's next try instead.
+    pub lazies: u64,
+    /// Sent on with the pod's cookie in place of ours: repetitions.
+    pub rewritten: u64,
+    /// Pods' answers that nobody waited for.
+    pub surplus: u64,
+    /// Rejections sent, by reason, where there were any.
+    pub rejections: BTreeMap<&'static str, u64>,
+    /// Rejections not sent, since their source was told so lately.
+    pub rejections_unsaid: u64,
+}
+
+impl From<&abi::SpliceStats> for Handshakes {
+    fn from(stats: &abi::SpliceStats) -> Self {
+        Self {
+            cookies_sent: stats.cookies_sent,
+            cookies_valid: stats.cookies_valid,
+            cookies_stale: stats.cookies_stale,
+            cookies_forged: stats.cookies_forged,
+            splices: stats.splices,
+            lazies: stats.lazies,
+            rewritten: stats.rewritten,
+            surplus: stats.surplus,
+            rejections: Rejection::ALL
+                .iter()
+                .zip(stats.rejected)
+                .filter(|(_, count)| *count > 0)
+                .map(|(rejection, count)| (rejection.as_str(), count))
+                .collect(),
+            rejections_unsaid: stats.unsaid,
+        }
+    }
+}
+
 pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
     let reader = Reader::open(pin_root)?;
     let rows = rows(&reader.services()?, &reader.flows()?);
@@ -73,6 +127,7 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
                 service,
                 name,
                 traffic,
+                splices,
             } = view;
             let established = flows
                 .iter()
@@ -86,8 +141,11 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
                 source_ranges: service.flags & abi::SERVICE_SOURCE_RANGES != 0,
                 affinity: service.flags & abi::SERVICE_AFFINITY != 0,
                 elsewhere: service.flags & abi::SERVICE_ELSEWHERE != 0,
+                handshake: handshake(*service),
+                routed_only: service.flags & abi::SERVICE_ROUTED_ONLY != 0,
                 closing: service.flags & abi::SERVICE_CLOSING != 0,
                 flows: established.count() as u64,
+                handshakes: splices.into(),
                 accepted: traffic.accepted,
                 rejected: traffic.rejected,
                 ended: traffic.ended,
@@ -112,11 +170,13 @@ fn table(rows: &[ServiceRow]) -> String {
             "SERVICE",
             "VIP",
             "PROTOCOL",
+            "HANDSHAKE",
             "SOURCES",
             "NOTES",
             ">FLOWS",
             ">ACCEPTED",
             ">REJECTED",
+            ">REFUSED",
             ">ENDED",
             ">CUT",
             ">UP",
@@ -129,11 +189,13 @@ fn table(rows: &[ServiceRow]) -> String {
                 r.name.clone(),
                 r.vip.clone(),
                 r.protocol.to_owned(),
+                r.handshake.to_owned(),
                 if r.source_ranges { "some" } else { "all" }.to_owned(),
                 notes(r),
                 r.flows.to_string(),
                 r.accepted.to_string(),
                 r.rejected.to_string(),
+                refused(&r.handshakes).to_string(),
                 r.ended.to_string(),
                 r.cut.to_string(),
                 bytes(r.up_bytes),
@@ -145,11 +207,17 @@ fn table(rows: &[ServiceRow]) -> String {
     )
 }
 
+/// Handshakes that ended in a rejection of ours, sent or not.
+fn refused(handshakes: &Handshakes) -> u64 {
+    handshakes.rejections.values().sum::<u64>() + handshakes.rejections_unsaid
+}
+
 /// What is not as with every other service.
 fn notes(row: &ServiceRow) -> String {
     let notes = [
         (row.affinity, "affinity"),
         (row.elsewhere, "elsewhere"),
+        (row.routed_only, "routed-only"),
         (row.closing, "closing"),
     ];
     let notes: Vec<&str> = notes
@@ -169,6 +237,17 @@ pub(super) fn protocol(service: abi::Service) -> &'static str {
     }
 }
 
+/// Who answers its callers' handshakes.
+pub(super) fn handshake(service: abi::Service) -> &'static str {
+    if service.flags & abi::SERVICE_SRT == 0 {
+        "none"
+    } else if service.flags & abi::SERVICE_STREAM == 0 {
+        "client"
+    } else {
+        "stream"
+    }
+}
+
 /// Whether the flow is established.
 pub(super) fn is_live(flow: &abi::Flow) -> bool {
     abi::FlowState::from_u8(flow.state) == abi::FlowState::Established
@@ -185,19 +264,26 @@ pub(super) fn address(backend: &abi::Backend) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in super::super) fn service(id: u16) -> ServiceView {
+        ServiceView {
+            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
+            service: abi::Service {
+                id,
+                pool: 1,
+                flags: abi::SERVICE_SRT | abi::SERVICE_STREAM,
+            },
+            name: "live/srt".into(),
+            traffic: abi::Traffic::default(),
+            splices: abi::SpliceStats::default(),
+        }
+    }
 
     #[test]
     fn rows_count_the_live_flows_of_each_service() {
         let view = ServiceView {
-            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
-            service: abi::Service {
-                id: 3,
-                pool: 1,
-                flags: abi::SERVICE_SRT,
-            },
-            name: "live/srt".into(),
             traffic: abi::Traffic {
                 accepted: 2,
                 up_bytes: 1_500_000,
@@ -205,6 +291,13 @@ mod tests {
                 out_of_order: 2,
                 ..Default::default()
             },
+            splices: abi::SpliceStats {
+                splices: 9,
+                rejected: [0, 2, 0, 3, 0, 0],
+                unsaid: 4,
+                ..Default::default()
+            },
+            ..service(3)
         };
         let flow = |service, state: abi::FlowState| {
             let key = abi::FlowKey {
@@ -227,11 +320,33 @@ mod tests {
         ];
         let rows = rows(&[view], &flows);
         assert_eq!((rows[0].flows, rows[0].lost), (1, 5));
+        assert_eq!(refused(&rows[0].handshakes), 9);
         let text = table(&rows);
         assert!(text.contains("203.0.113.10:9000"), "{text}");
-        assert!(text.contains("1.5 MB"), "{text}");
+        assert!(
+            text.contains("1.5 MB") && text.contains(" stream "),
+            "{text}"
+        );
         let json = serde_json::to_value(&rows).unwrap();
         assert_eq!(json[0]["vip"], "203.0.113.10:9000");
         assert_eq!(json[0]["protocol"], "srt");
+        assert_eq!(json[0]["handshakes"]["splices"], 9);
+        assert_eq!(
+            json[0]["handshakes"]["rejections"],
+            serde_json::json!({"not_found": 3, "overload": 2})
+        );
+    }
+
+    #[test]
+    fn who_answers_is_said() {
+        let of = |flags| {
+            handshake(abi::Service {
+                flags,
+                ..Default::default()
+            })
+        };
+        assert_eq!(of(0), "none");
+        assert_eq!(of(abi::SERVICE_SRT), "client");
+        assert_eq!(of(abi::SERVICE_SRT | abi::SERVICE_STREAM), "stream");
     }
 }

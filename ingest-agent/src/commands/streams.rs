@@ -276,6 +276,7 @@ mod tests {
             },
             name: "live/srt".into(),
             traffic: abi::Traffic::default(),
+            splices: abi::SpliceStats::default(),
         };
         let backend = BackendView {
             slot: 4,

@@ -1,10 +1,12 @@
 //! Does the planner's [`Op`]s. Within one, what refers comes after what it refers to; on removal the other way.
 
 use ingest_common::abi;
-use ipnet::IpNet;
 
-use super::{Dataplane, Error};
-use crate::reconcile::{Op, vip};
+use super::{
+    Dataplane, Error,
+    keys::{route_key, source_key},
+};
+use crate::reconcile::{Op, PoolName, vip};
 
 impl Dataplane {
     /// Does `ops` in order; stops at the first that fails. What it returns from is in force, but for programs that
@@ -34,7 +36,10 @@ impl Dataplane {
                 fresh,
             } => self.set_backend(*slot, backend, name, *tenant, *fresh),
             Op::FreeBackend { slot } => self.free_backend(*slot),
-            Op::SetTable { pool, slots, table } => self.set_tables(&[(*pool, slots, table)]),
+            Op::SetTable { .. } => {
+                let tables: Vec<_> = new_table(op).into_iter().collect();
+                self.set_tables(&tables)
+            }
             Op::RemoveTable { pool } => {
                 self.tables.remove(pool);
                 let result = self.table_writer.remove(*pool);
@@ -62,22 +67,32 @@ impl Dataplane {
                 let (prefix, key) = source_key(*service, range);
                 self.maps.sources.remove(prefix, key).map(drop)
             }
-            Op::SetQuota { .. }
-            | Op::RemoveQuota { .. }
-            | Op::SetRoute { .. }
-            | Op::RemoveRoute { .. } => Ok(()),
+            Op::SetQuota {
+                route,
+                quota,
+                name,
+                fresh,
+            } => self.set_quota(*route, quota, name, *fresh),
+            Op::RemoveQuota { route } => self.remove_quota(*route),
+            Op::SetRoute { key, route } => {
+                let (bits, key) = route_key(key);
+                self.maps.routes.insert(bits, key, route)?;
+                self.idle.routes.retain(|idle| *idle != route.route);
+                Ok(())
+            }
+            Op::RemoveRoute { key } => {
+                let (bits, key) = route_key(key);
+                self.maps.routes.remove(bits, key).map(drop)
+            }
         }
     }
 
     fn set_tables(&mut self, tables: &[NewTable<'_>]) -> Result<(), Error> {
-        let written: Vec<_> = tables
-            .iter()
-            .map(|(pool, _, table)| (*pool, *table))
-            .collect();
+        let written: Vec<_> = tables.iter().map(|new| (new.pool, new.table)).collect();
         let result = self.table_writer.set(&written);
         let known = tables
             .iter()
-            .map(|(pool, slots, _)| (*pool, slots.to_vec()));
+            .map(|new| (new.pool, (new.name.clone(), new.slots.to_vec())));
         self.tables.extend(known);
         self.tables_written(result)
     }
@@ -110,6 +125,7 @@ impl Dataplane {
             self.maps
                 .backend_stats
                 .fill(index, abi::Traffic::default())?;
+            self.maps.loads.set(index, &abi::Load::default())?;
         }
         self.maps.backend_names.set(index, &abi::Name::new(name))?;
         // Before the backend: whoever dies in between leaves a tenant that is taken for known, not for new.
@@ -124,7 +140,7 @@ impl Dataplane {
             self.maps
                 .endpoints
                 .insert(&endpoint, &abi::Endpoint { slot: index })?;
-            self.idle_gone.retain(|idle| *idle != slot);
+            self.idle.gone.retain(|idle| *idle != slot);
         }
         Ok(())
     }
@@ -139,7 +155,7 @@ impl Dataplane {
         self.maps.backends.set(index, &free)?;
         self.maps.pod_ports.remove(index)?;
         self.remove_endpoint(slot, &before)?;
-        self.idle_gone.retain(|idle| *idle != slot);
+        self.idle.gone.retain(|idle| *idle != slot);
         self.maps.tenants.set(index, &abi::Tenant::default())?;
         self.maps.backend_names.set(index, &abi::Name::default())
     }
@@ -165,12 +181,15 @@ impl Dataplane {
         let id = u32::from(service.id);
         if fresh {
             self.maps.service_stats.fill(id, abi::Traffic::default())?;
+            self.maps
+                .splice_stats
+                .fill(id, abi::SpliceStats::default())?;
         }
         self.maps.vips.set(id, &vip(key, service))?;
         self.maps.service_names.set(id, &abi::Name::new(name))?;
         self.maps.services.insert(key, &service)?;
         if service.flags & abi::SERVICE_CLOSING == 0 {
-            self.idle_closing.retain(|idle| *idle != service.id);
+            self.idle.closing.retain(|idle| *idle != service.id);
         }
         Ok(())
     }
@@ -187,87 +206,65 @@ impl Dataplane {
         if service.flags & abi::SERVICE_VIP_MARK == 0 && owned {
             self.maps.vips.set(id, &abi::Vip::default())?;
             self.maps.service_names.set(id, &abi::Name::default())?;
-            self.idle_closing.retain(|idle| *idle != service.id);
+            self.idle.closing.retain(|idle| *idle != service.id);
         }
         Ok(())
     }
+
+    fn set_quota(
+        &mut self,
+        route: u16,
+        quota: &abi::Quota,
+        name: &str,
+        fresh: bool,
+    ) -> Result<(), Error> {
+        let index = u32::from(route);
+        if fresh {
+            self.maps
+                .route_states
+                .set(index, &abi::RouteState::default())?;
+            self.maps
+                .route_stats
+                .fill(index, abi::RouteStats::default())?;
+        }
+        // Before the quota, which says that the index is in use: else another agent could take it for a nameless one.
+        self.maps.route_names.set(index, &abi::Name::new(name))?;
+        self.maps.quotas.set(index, quota)
+    }
+
+    fn remove_quota(&mut self, route: u16) -> Result<(), Error> {
+        let index = u32::from(route);
+        self.maps.quotas.set(index, &abi::Quota::default())?;
+        self.idle.routes.retain(|idle| *idle != route);
+        self.maps.route_names.set(index, &abi::Name::default())
+    }
 }
 
-/// A pool, whom its table names, and the table.
-type NewTable<'a> = (u16, &'a [u16], &'a abi::MaglevTable);
+/// A pool, whose it is, whom its table names, and the table.
+struct NewTable<'a> {
+    pool: u16,
+    name: &'a PoolName,
+    slots: &'a [u16],
+    table: &'a abi::MaglevTable,
+}
 
 fn new_table(op: &Op) -> Option<NewTable<'_>> {
     match op {
-        Op::SetTable { pool, slots, table } => Some((*pool, slots, table)),
+        Op::SetTable {
+            pool,
+            name,
+            slots,
+            table,
+        } => Some(NewTable {
+            pool: *pool,
+            name,
+            slots,
+            table,
+        }),
         _ => None,
     }
 }
 
 fn endpoint_key(backend: &abi::Backend) -> abi::EndpointKey {
     abi::EndpointKey::new(backend.address, backend.port, backend.protocol)
-}
-
-/// Bits of a `SOURCES` key before the address: the service id, always matched.
-const SERVICE_BITS: u32 = 32;
-/// Bits before an IPv4 address in its mapped form.
-const MAPPED_BITS: u32 = 96;
-
-/// The prefix length and data of a source range's key.
-fn source_key(service: u16, range: &IpNet) -> (u32, abi::SourceKey) {
-    let (bits, address) = match range {
-        IpNet::V4(net) => (
-            MAPPED_BITS + u32::from(net.prefix_len()),
-            abi::v4_mapped(net.network().octets()),
-        ),
-        IpNet::V6(net) => (net.prefix_len().into(), net.network().octets()),
-    };
-    (
-        SERVICE_BITS + bits,
-        abi::SourceKey {
-            service: service.into(),
-            address,
-        },
-    )
-}
-
-/// The reverse of [`source_key`]; `None` for a key that it never makes.
-pub(super) fn source_range(prefix: u32, key: &abi::SourceKey) -> Option<(u16, IpNet)> {
-    let bits = prefix.checked_sub(SERVICE_BITS)?;
-    let service = u16::try_from(key.service).ok()?;
-    let range = match abi::as_v4(&key.address) {
-        Some(address) if bits >= MAPPED_BITS => {
-            IpNet::new(address.into(), u8::try_from(bits - MAPPED_BITS).ok()?).ok()?
-        }
-        _ => IpNet::new(key.address.into(), u8::try_from(bits).ok()?).ok()?,
-    };
-    Some((service, range))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn source_ranges_survive_the_way_into_the_map_and_back() {
-        for text in [
-            "0.0.0.0/0",
-            "10.1.0.0/16",
-            "192.0.2.7/32",
-            "::/0",
-            "2001:db8::/32",
-            "::1/128",
-        ] {
-            let range: IpNet = text.parse().unwrap();
-            let (prefix, key) = source_key(513, &range);
-            assert_eq!(source_range(prefix, &key), Some((513, range)), "{text}");
-        }
-    }
-
-    #[test]
-    fn host_bits_of_a_range_do_not_get_into_the_key() {
-        let range: IpNet = "10.1.2.3/8".parse().unwrap();
-        let (prefix, key) = source_key(1, &range);
-        assert_eq!(prefix, 32 + 96 + 8);
-        assert_eq!(abi::as_v4(&key.address), Some([10, 0, 0, 0]));
-    }
 }

@@ -11,6 +11,7 @@ use super::{
     object::{self, Load},
     packet,
     pins::{Hook, Pins},
+    sweep::Idle,
     tables::TableWriter,
 };
 use crate::ports::{self, LinkInfo};
@@ -69,8 +70,7 @@ impl Dataplane {
             pod_ports: BTreeSet::new(),
             pod_ports_adopted: false,
             tables: HashMap::new(),
-            idle_gone: Vec::new(),
-            idle_closing: Vec::new(),
+            idle: Idle::default(),
             sequence: 0,
             _kernel_log: kernel_log,
         })

@@ -27,6 +27,7 @@ pub(super) type ArrayMap<V> = Handle<Array<MapData, V>>;
 pub(super) type HashTable<K, V> = Handle<HashMap<MapData, K, V>>;
 pub(super) type Counters<V> = Handle<PerCpuArray<MapData, V>>;
 pub(super) type Sources = Handle<LpmTrie<MapData, abi::SourceKey, u32>>;
+pub(super) type Routes = Handle<LpmTrie<MapData, abi::RouteKey, abi::Route>>;
 pub(super) type PodPorts = Handle<DevMap<MapData>>;
 /// A Maglev table as the kernel holds it: one value.
 pub(super) type Table = Array<MapData, abi::MaglevTable>;
@@ -155,10 +156,26 @@ impl<V: Pod> Counters<V> {
     }
 }
 
-impl Counters<abi::Traffic> {
+/// Statistics that each CPU keeps its own of.
+pub(super) trait Sum: Pod + Default {
+    fn add(&mut self, other: &Self);
+}
+
+macro_rules! sum {
+    ($($stats:ty),+ $(,)?) => {$(
+        impl Sum for $stats {
+            fn add(&mut self, other: &Self) {
+                Self::add(self, other);
+            }
+        }
+    )+};
+}
+sum! { abi::Traffic, abi::SpliceStats, abi::RouteStats }
+
+impl<V: Sum> Counters<V> {
     /// Summed over CPUs.
-    pub(super) fn sum(&self, index: u32) -> Result<abi::Traffic, Error> {
-        let mut sum = abi::Traffic::default();
+    pub(super) fn sum(&self, index: u32) -> Result<V, Error> {
+        let mut sum = V::default();
         self.get(index)?.iter().for_each(|cpu| sum.add(cpu));
         Ok(sum)
     }
@@ -178,6 +195,34 @@ impl Sources {
 
     pub(super) fn for_each(&self, mut visit: impl FnMut(u32, abi::SourceKey)) -> Result<(), Error> {
         self.visit::<Key<abi::SourceKey>, u32>(|key, _| visit(key.prefix_len(), key.data()))
+    }
+}
+
+impl Routes {
+    pub(super) fn insert(
+        &mut self,
+        bits: u32,
+        key: abi::RouteKey,
+        route: &abi::Route,
+    ) -> Result<(), Error> {
+        self.map
+            .insert(&Key::new(bits, key), route, 0)
+            .map_err(|source| failed("writing", self.name, source))
+    }
+
+    /// `false` if there was none.
+    pub(super) fn remove(&mut self, bits: u32, key: abi::RouteKey) -> Result<bool, Error> {
+        self.erase(&Key::new(bits, key))
+    }
+
+    /// With how many bits of the key count.
+    pub(super) fn for_each(
+        &self,
+        mut visit: impl FnMut(u32, abi::RouteKey, &abi::Route),
+    ) -> Result<(), Error> {
+        self.visit::<Key<abi::RouteKey>, abi::Route>(|key, route| {
+            visit(key.prefix_len(), key.data(), route);
+        })
     }
 }
 
@@ -237,6 +282,15 @@ pub(super) struct Maps {
     pub(super) pod_ports: PodPorts,
     pub(super) config: ArrayMap<abi::Config>,
     pub(super) node: ArrayMap<abi::Node>,
+    pub(super) secrets: ArrayMap<abi::Secrets>,
+    pub(super) stream_ids: HashTable<abi::FlowKey, abi::StreamId>,
+    pub(super) splice_stats: Counters<abi::SpliceStats>,
+    pub(super) loads: ArrayMap<abi::Load>,
+    pub(super) routes: Routes,
+    pub(super) route_names: ArrayMap<abi::Name>,
+    pub(super) quotas: ArrayMap<abi::Quota>,
+    pub(super) route_states: ArrayMap<abi::RouteState>,
+    pub(super) route_stats: Counters<abi::RouteStats>,
 }
 
 impl Maps {
@@ -282,6 +336,15 @@ impl Maps {
             pod_ports = "POD_PORTS",
             config = "CONFIG",
             node = "NODE",
+            secrets = "SECRETS",
+            stream_ids = "STREAM_IDS",
+            splice_stats = "SPLICE_STATS",
+            loads = "LOADS",
+            routes = "ROUTES",
+            route_names = "ROUTE_NAMES",
+            quotas = "QUOTAS",
+            route_states = "ROUTE_STATES",
+            route_stats = "ROUTE_STATS",
         }
     }
 

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod gro;
 mod kernel_log;
+mod keys;
 mod links;
 mod load;
 mod lock;
@@ -26,6 +27,7 @@ mod pins;
 mod probe;
 mod raw;
 mod reader;
+mod secrets;
 mod sweep;
 mod tables;
 mod unload;
@@ -39,6 +41,8 @@ use aya::Ebpf;
 use ingest_common::abi;
 use nix::time::{ClockId, clock_gettime};
 
+use crate::reconcile::PoolName;
+
 pub use self::{
     error::Error,
     events::EventReader,
@@ -47,7 +51,8 @@ pub use self::{
     lock::Lock,
     packet::client_frame,
     probe::ProbeTicket,
-    reader::{BackendView, LinkView, Reader, ServiceView},
+    reader::{BackendView, LinkView, Reader, RouteView, ServiceView},
+    secrets::SecretsState,
     sweep::SweepReport,
     unload::unload,
 };
@@ -166,12 +171,10 @@ pub struct Dataplane {
     /// Interfaces with `tc_pod` of this agent.
     pod_ports: BTreeSet<u32>,
     pod_ports_adopted: bool,
-    /// What this agent has built each pool's table from.
-    tables: HashMap<u16, Vec<u16>>,
-    /// Slots that were gone before the last sweep, and that it found no flow on.
-    idle_gone: Vec<u16>,
-    /// Ids of services that were closing before the last sweep, and that it found no flow on.
-    idle_closing: Vec<u16>,
+    /// Whose each pool is, and what this agent has built its table from.
+    tables: HashMap<u16, (PoolName, Vec<u16>)>,
+    /// What the last sweep found.
+    idle: sweep::Idle,
     /// Of the last probe.
     sequence: u16,
     /// Ends with the dataplane.
@@ -192,6 +195,11 @@ impl Dataplane {
     /// Writes `CONFIG`.
     pub fn set_config(&mut self, config: &abi::Config) -> Result<(), Error> {
         self.maps.config.set(0, config)
+    }
+
+    /// `STREAM_IDS`: what the caller of a flow asked for.
+    pub fn stream_id(&self, key: &abi::FlowKey) -> Result<Option<abi::StreamId>, Error> {
+        self.maps.stream_ids.get(key)
     }
 
     /// Writes `NODE`: who runs, on which uplinks, and since when the desired state is in the maps

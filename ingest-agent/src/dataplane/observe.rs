@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use ingest_common::abi;
 
-use super::{Dataplane, Error, apply::source_range};
+use super::{
+    Dataplane, Error,
+    keys::{match_key, source_range},
+};
 use crate::reconcile::Observed;
 
 impl Dataplane {
@@ -12,9 +15,13 @@ impl Dataplane {
     pub fn observe(&mut self) -> Result<Observed, Error> {
         let maps = &self.maps;
         let mut seen = Observed {
-            tables: self.tables.clone(),
+            loads: self.idle.loads.clone(),
             ..Observed::default()
         };
+        for (pool, (name, slots)) in &self.tables {
+            seen.tables.insert(*pool, slots.clone());
+            seen.pools.insert(*pool, name.clone());
+        }
         maps.services.for_each(|key, service| {
             seen.services.insert(*key, *service);
         })?;
@@ -59,8 +66,10 @@ impl Dataplane {
         })?;
         maps.sources
             .for_each(|prefix, key| seen.sources.extend(source_range(prefix, &key)))?;
+        self.observe_routes(&mut seen)?;
         seen.idle_gone = self
-            .idle_gone
+            .idle
+            .gone
             .iter()
             .copied()
             .filter(|slot| gone.contains(slot))
@@ -72,11 +81,39 @@ impl Dataplane {
             .map(|service| service.id)
             .collect();
         seen.idle_closing = self
-            .idle_closing
+            .idle
+            .closing
             .iter()
             .copied()
             .filter(|id| closing.contains(id))
             .collect();
         Ok(seen)
+    }
+
+    fn observe_routes(&self, seen: &mut Observed) -> Result<(), Error> {
+        self.maps.routes.for_each(|prefix, key, route| {
+            if let Some(key) = match_key(prefix, &key) {
+                seen.routes.insert(key, *route);
+            }
+        })?;
+        self.maps.quotas.for_each(|route, quota| {
+            if quota.in_use != 0 {
+                seen.quotas.insert(route as u16, *quota);
+            }
+        })?;
+        self.maps.route_names.for_each(|route, name| {
+            if seen.quotas.contains_key(&(route as u16)) {
+                seen.route_names
+                    .insert(route as u16, name.as_str().to_owned());
+            }
+        })?;
+        seen.idle_routes = self
+            .idle
+            .routes
+            .iter()
+            .copied()
+            .filter(|route| seen.quotas.contains_key(route))
+            .collect();
+        Ok(())
     }
 }

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use ingest_common::{
     abi,
@@ -30,6 +33,8 @@ pub struct ServiceView {
     pub name: String,
     /// Its counters, summed over CPUs.
     pub traffic: abi::Traffic,
+    /// Its handshakes that are answered here, summed over CPUs.
+    pub splices: abi::SpliceStats,
 }
 
 /// A slot that is not free.
@@ -47,6 +52,27 @@ pub struct BackendView {
     pub traffic: abi::Traffic,
     /// Its last answer to a probe.
     pub probe: abi::Probe,
+}
+
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteView {
+    /// Index in `QUOTAS`.
+    pub route: u16,
+    /// `namespace/name`.
+    pub name: String,
+    /// Ids of the services whose callers it is for.
+    pub services: BTreeSet<u16>,
+    /// Where they go; [`abi::NO_POOL`]: nowhere.
+    pub pools: BTreeSet<u16>,
+    /// Entries of `ROUTES`: its matches, counted once a VIP.
+    pub matches: usize,
+    /// What its streams may use.
+    pub quota: abi::Quota,
+    /// Sessions now.
+    pub active: u64,
+    /// Its counters, summed over CPUs.
+    pub stats: abi::RouteStats,
 }
 
 /// A pinned link.
@@ -105,12 +131,12 @@ impl Reader {
             .map(|(key, service)| {
                 let id = u32::from(service.id);
                 let name = self.maps.service_names.get(id)?.as_str().to_owned();
-                let traffic = self.maps.service_stats.sum(id)?;
                 Ok(ServiceView {
                     key,
                     service,
                     name,
-                    traffic,
+                    traffic: self.maps.service_stats.sum(id)?,
+                    splices: self.maps.splice_stats.sum(id)?,
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -139,6 +165,52 @@ impl Reader {
                 })
             })
             .collect()
+    }
+
+    /// Routes, by name.
+    pub fn routes(&self) -> Result<Vec<RouteView>, Error> {
+        let mut views = BTreeMap::new();
+        self.maps.quotas.for_each(|index, quota| {
+            if quota.in_use != 0 {
+                let route = index as u16;
+                let view = RouteView {
+                    route,
+                    quota: *quota,
+                    ..Default::default()
+                };
+                views.insert(route, view);
+            }
+        })?;
+        self.maps.routes.for_each(|_, key, route| {
+            if let Some(view) = views.get_mut(&route.route) {
+                view.services.insert(key.service);
+                view.pools.insert(route.pool);
+                view.matches += 1;
+            }
+        })?;
+        let mut views: Vec<RouteView> = views.into_values().collect();
+        for view in &mut views {
+            let index = u32::from(view.route);
+            self.maps
+                .route_names
+                .get(index)?
+                .as_str()
+                .clone_into(&mut view.name);
+            view.active = self.maps.route_states.get(index)?.active;
+            view.stats = self.maps.route_stats.sum(index)?;
+        }
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
+    }
+
+    /// What the caller of a flow asked for. Of an earlier caller on this port, unless its socket id is the flow's.
+    pub fn stream_id(&self, key: &abi::FlowKey) -> Result<Option<abi::StreamId>, Error> {
+        self.maps.stream_ids.get(key)
+    }
+
+    /// The keys of our cookies. Whoever has them opens sessions under any address.
+    pub fn secrets(&self) -> Result<abi::Secrets, Error> {
+        self.maps.secrets.get(0)
     }
 
     /// Calls `visit` on every flow, in no order. Under traffic one that comes or goes meanwhile may be missed.

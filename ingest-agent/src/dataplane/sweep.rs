@@ -1,6 +1,6 @@
 //! Forgets flows that are over, and counts the others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ingest_common::abi;
 
@@ -22,36 +22,46 @@ pub struct SweepReport {
     pub by_service: HashMap<u16, u32>,
     /// Established flows by slot, of the slot's present tenant.
     pub by_slot: HashMap<u16, u32>,
+    /// Established flows by route.
+    pub by_route: HashMap<u16, u32>,
+}
+
+/// What nothing needed at the last sweep, and how many sessions there were.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Idle {
+    /// Slots that were gone before it, and that it found no flow on.
+    pub(super) gone: Vec<u16>,
+    /// Ids of services that were closing before it, and that it found no flow on.
+    pub(super) closing: Vec<u16>,
+    /// Routes that had no entry in `ROUTES` before it, and that it found no flow of.
+    pub(super) routes: Vec<u16>,
+    /// Sessions by slot, of SRT services.
+    pub(super) loads: BTreeMap<u16, u32>,
+}
+
+/// What was so before the flows were looked at: a slot, a service or a route that goes meanwhile waits for the next
+/// sweep, and so does a count that moves.
+#[derive(Default)]
+struct Before {
+    incarnations: HashMap<u16, u32>,
+    gone: BTreeSet<u16>,
+    closing: BTreeSet<u16>,
+    /// Services whose sessions are counted.
+    srt: HashSet<u16>,
+    /// Routes in use.
+    routes: BTreeSet<u16>,
+    /// Those without matches.
+    unmatched: BTreeSet<u16>,
+    loads: HashMap<u16, u64>,
+    active: HashMap<u16, u64>,
 }
 
 impl Dataplane {
     /// Forgets flows that are over and counts the others. `now_ns`: [`super::now_ns`]. About 30 ms for 100,000 flows.
     pub fn sweep(&mut self, now_ns: u64) -> Result<SweepReport, Error> {
-        // Read before the flows are: a slot or service that goes meanwhile waits for the next sweep.
-        let mut incarnations = HashMap::new();
-        let mut idle_gone = BTreeSet::new();
-        self.maps.backends.for_each(|slot, backend| {
-            let slot = slot as u16;
-            match abi::BackendState::from_u8(backend.state) {
-                abi::BackendState::Free => {}
-                abi::BackendState::Gone => {
-                    idle_gone.insert(slot);
-                    incarnations.insert(slot, backend.incarnation);
-                }
-                abi::BackendState::Serving | abi::BackendState::Draining => {
-                    incarnations.insert(slot, backend.incarnation);
-                }
-            }
-        })?;
-
-        let mut idle_closing = BTreeSet::new();
-        self.maps.services.for_each(|_, service| {
-            if service.flags & abi::SERVICE_CLOSING != 0 {
-                idle_closing.insert(service.id);
-            }
-        })?;
-
+        let mut before = self.before()?;
         let mut report = SweepReport::default();
+        let mut loads: BTreeMap<u16, u32> = BTreeMap::new();
         let mut over = Vec::new();
         self.maps.flows.for_each(|key, flow| {
             if is_over(flow, now_ns) {
@@ -59,21 +69,112 @@ impl Dataplane {
                 return;
             }
             report.kept += 1;
-            idle_gone.remove(&flow.slot);
-            idle_closing.remove(&key.service);
-            if abi::FlowState::from_u8(flow.state) == abi::FlowState::Established {
-                *report.by_service.entry(key.service).or_default() += 1;
-                if incarnations.get(&flow.slot) == Some(&flow.incarnation) {
-                    *report.by_slot.entry(flow.slot).or_default() += 1;
+            before.gone.remove(&flow.slot);
+            before.closing.remove(&key.service);
+            before.unmatched.remove(&flow.route);
+            if abi::FlowState::from_u8(flow.state) != abi::FlowState::Established {
+                return;
+            }
+            *report.by_service.entry(key.service).or_default() += 1;
+            if flow.route != 0 {
+                *report.by_route.entry(flow.route).or_default() += 1;
+            }
+            if before.incarnations.get(&flow.slot) == Some(&flow.incarnation) {
+                *report.by_slot.entry(flow.slot).or_default() += 1;
+                if before.srt.contains(&key.service) {
+                    *loads.entry(flow.slot).or_default() += 1;
                 }
             }
         })?;
         for key in over {
             report.removed += usize::from(self.forget(&key, now_ns)?);
         }
-        self.idle_gone = idle_gone.into_iter().collect();
-        self.idle_closing = idle_closing.into_iter().collect();
+        self.correct(&before, &loads, &report.by_route)?;
+        self.idle = Idle {
+            gone: before.gone.into_iter().collect(),
+            closing: before.closing.into_iter().collect(),
+            routes: before.unmatched.into_iter().collect(),
+            loads,
+        };
         Ok(report)
+    }
+
+    fn before(&self) -> Result<Before, Error> {
+        let mut before = Before::default();
+        self.maps.backends.for_each(|slot, backend| {
+            let slot = slot as u16;
+            match abi::BackendState::from_u8(backend.state) {
+                abi::BackendState::Free => {}
+                abi::BackendState::Gone => {
+                    before.gone.insert(slot);
+                    before.incarnations.insert(slot, backend.incarnation);
+                }
+                abi::BackendState::Serving | abi::BackendState::Draining => {
+                    before.incarnations.insert(slot, backend.incarnation);
+                }
+            }
+        })?;
+        self.maps.services.for_each(|_, service| {
+            if service.flags & abi::SERVICE_CLOSING != 0 {
+                before.closing.insert(service.id);
+            }
+            if service.flags & abi::SERVICE_SRT != 0 {
+                before.srt.insert(service.id);
+            }
+        })?;
+        self.maps.quotas.for_each(|route, quota| {
+            if quota.in_use != 0 {
+                before.routes.insert(route as u16);
+            }
+        })?;
+        before.unmatched.clone_from(&before.routes);
+        self.maps.routes.for_each(|_, _, route| {
+            before.unmatched.remove(&route.route);
+        })?;
+        self.maps.loads.for_each(|slot, load| {
+            let slot = slot as u16;
+            if before.incarnations.contains_key(&slot) {
+                before.loads.insert(slot, load.active);
+            }
+        })?;
+        self.maps.route_states.for_each(|route, state| {
+            let route = route as u16;
+            if before.routes.contains(&route) {
+                before.active.insert(route, state.active);
+            }
+        })?;
+        Ok(before)
+    }
+
+    /// Sets right what the kernel counts, where it did not count meanwhile: flows that were evicted or forgotten took
+    /// no leave.
+    fn correct(
+        &mut self,
+        before: &Before,
+        loads: &BTreeMap<u16, u32>,
+        by_route: &HashMap<u16, u32>,
+    ) -> Result<(), Error> {
+        for (&slot, &was) in &before.loads {
+            let active = loads.get(&slot).copied().unwrap_or(0).into();
+            let index = u32::from(slot);
+            if was != active && self.maps.loads.get(index)?.active == was {
+                self.maps.loads.set(index, &abi::Load { active })?;
+            }
+        }
+        for (&route, &was) in &before.active {
+            let active = by_route.get(&route).copied().unwrap_or(0).into();
+            let index = u32::from(route);
+            if was == active {
+                continue;
+            }
+            // Written whole, so rates that move in these microseconds are set back by them.
+            let state = self.maps.route_states.get(index)?;
+            if state.active == was {
+                let state = abi::RouteState { active, ..state };
+                self.maps.route_states.set(index, &state)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a flow, unless its client has come back since it was judged.
@@ -87,6 +188,7 @@ impl Dataplane {
             return Ok(false);
         };
         let removed = self.maps.flows.remove(key)?;
+        self.maps.stream_ids.remove(key)?;
         let back = abi::ReturnKey {
             address: key.address,
             port: key.port,

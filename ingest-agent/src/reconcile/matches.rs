@@ -19,35 +19,39 @@ impl Match {
         }
     }
 
+    /// What the kernel looks at.
+    pub(crate) fn field(&self) -> RouteField {
+        match &self.what {
+            What::StreamId(_) => RouteField::StreamId,
+            What::Resource(_) => RouteField::Resource,
+            What::User(_) => RouteField::User,
+            What::Host(_) => RouteField::Host,
+            What::Mode => RouteField::Mode,
+            What::Source(_) => RouteField::Source,
+        }
+    }
+
     /// The key of this for callers of `service`.
     pub(crate) fn key(&self, service: u16) -> MatchKey {
-        let (field, text) = match &self.what {
-            What::StreamId(text) => (RouteField::StreamId, bytes(text)),
-            What::Resource(text) => (RouteField::Resource, bytes(text)),
-            What::User(text) => (RouteField::User, bytes(text)),
-            What::Host(text) => (RouteField::Host, bytes(text)),
-            What::Mode => (RouteField::Mode, Vec::new()),
-            What::Source(range) => {
-                let network = to_abi(range.network());
-                return MatchKey {
-                    service,
-                    field: RouteField::Source,
-                    mode: StreamMode::Any,
-                    text: network.to_vec(),
-                    bits: source_bits(range),
-                };
+        let (text, bits) = match &self.what {
+            What::StreamId(text) | What::Resource(text) | What::User(text) | What::Host(text) => {
+                let text = bytes(text);
+                let bits = text.len() as u32 * 8;
+                (text, bits)
             }
+            What::Mode => (Vec::new(), 0),
+            What::Source(range) => (to_abi(range.network()).to_vec(), source_bits(range)),
         };
         MatchKey {
             service,
-            field,
+            field: self.field(),
             mode: match self.mode {
                 None => StreamMode::Any,
                 Some(Mode::Publish) => StreamMode::Publish,
                 Some(Mode::Request) => StreamMode::Request,
             },
-            bits: text.len() as u32 * 8,
             text,
+            bits,
         }
     }
 }

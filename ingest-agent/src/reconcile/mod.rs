@@ -159,7 +159,7 @@ pub enum Target {
     Reject,
 }
 
-/// Bounds of a route. `None`: no bound.
+/// Bounds of a route, none of them 0. `None`: no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Sessions at once.
@@ -214,7 +214,10 @@ pub enum Op {
     SetTable {
         /// The pool.
         pool: u16,
-        /// The slots it was built from; empty: every position is [`ingest_common::maglev::EMPTY`].
+        /// Whose pool it is.
+        name: PoolName,
+        /// The slots it was built from, each as often as it weighs; empty: every position is
+        /// [`ingest_common::maglev::EMPTY`].
         slots: Vec<u16>,
         /// The table.
         table: Box<abi::MaglevTable>,
@@ -288,6 +291,15 @@ pub enum Op {
         /// The key.
         key: MatchKey,
     },
+}
+
+/// A service's backends of one address family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolName {
+    /// Name of the service.
+    pub service: String,
+    /// IPv4, or else IPv6.
+    pub is_v4: bool,
 }
 
 /// A key of `ROUTES`, in an order.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ingest_common::abi::{self, BackendState, EndpointKey};
 use ipnet::IpNet;
 
-use super::{MatchKey, Op};
+use super::{MatchKey, Op, PoolName};
 
 /// What the maps hold now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,13 +32,19 @@ pub struct Observed {
     pub quotas: BTreeMap<u16, abi::Quota>,
     /// `ROUTE_NAMES` of routes in use.
     pub route_names: BTreeMap<u16, String>,
-    /// Tables that this agent wrote, by pool: the slots each was built from (an adopted table is unknown, and
-    /// written anew).
+    /// Tables that this agent wrote, by pool: the slots each was built from, each as often as it weighs (an adopted
+    /// table is unknown, and written anew).
     pub tables: HashMap<u16, Vec<u16>>,
+    /// Whose pools those are.
+    pub pools: BTreeMap<u16, PoolName>,
     /// Slots in state `Gone` that no live flow uses any more: free to reuse.
     pub idle_gone: Vec<u16>,
     /// Ids of closing services that no live flow uses any more: free to remove.
     pub idle_closing: Vec<u16>,
+    /// Routes without an entry in `ROUTES` that no live flow uses any more: free to remove.
+    pub idle_routes: Vec<u16>,
+    /// Sessions by slot, as last counted.
+    pub loads: BTreeMap<u16, u32>,
 }
 
 impl Observed {
@@ -54,11 +60,15 @@ impl Observed {
                 ..
             } => self.set_backend(*slot, backend, name, *tenant),
             Op::FreeBackend { slot } => self.free_backend(*slot),
-            Op::SetTable { pool, slots, .. } => {
+            Op::SetTable {
+                pool, name, slots, ..
+            } => {
                 self.tables.insert(*pool, slots.clone());
+                self.pools.insert(*pool, name.clone());
             }
             Op::RemoveTable { pool } => {
                 self.tables.remove(pool);
+                self.pools.remove(pool);
             }
             Op::SetService {
                 key, service, name, ..
@@ -86,8 +96,10 @@ impl Observed {
             Op::RemoveQuota { route } => {
                 self.quotas.remove(route);
                 self.route_names.remove(route);
+                self.idle_routes.retain(|idle| idle != route);
             }
             Op::SetRoute { key, route } => {
+                self.idle_routes.retain(|idle| *idle != route.route);
                 self.routes.insert(key.clone(), *route);
             }
             Op::RemoveRoute { key } => {

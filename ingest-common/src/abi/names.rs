@@ -17,7 +17,7 @@ pub const MAX_POOLS: usize = 512;
 pub const MAX_BACKENDS: usize = 4096;
 /// Most backends of one pool.
 pub const MAX_POOL_BACKENDS: usize = 1024;
-/// Flows by default (`--max-flows`). 408 B each with their `RETURNS` entry.
+/// Flows by default (`--max-flows`). 664 B each with their entries in `RETURNS` and `STREAM_IDS`.
 pub const MAX_FLOWS: usize = 131_072;
 /// Handshakes under way.
 pub const MAX_HANDSHAKES: usize = 16_384;

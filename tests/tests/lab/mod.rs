@@ -11,7 +11,7 @@ use std::{
 
 use ingest_agent::{
     dataplane::{self, Dataplane, Error, Lock, Options, Reader, XdpChoice},
-    reconcile::Op,
+    reconcile::{Op, PoolName},
 };
 use ingest_common::abi::{self, BackendState, DeliveryMode};
 use ingest_tests::cleanup::{BPFFS, unique_name};
@@ -210,6 +210,10 @@ pub fn service(ifindex: u32, mode: DeliveryMode, incarnation: u32, pod_mac: [u8;
         },
         Op::SetTable {
             pool: 0,
+            name: PoolName {
+                service: "live/srt".into(),
+                is_v4: true,
+            },
             slots: vec![0],
             table,
         },

@@ -116,7 +116,7 @@ fn addressed(saying: Saying, services: &Uids, pods: &Uids) -> Option<Post> {
         About::Pod(pod) => (pods.reference("Pod", pod)?, None),
         About::Service { service, pod } => (
             services.reference("Service", service)?,
-            pods.reference("Pod", pod),
+            pod.as_deref().and_then(|pod| pods.reference("Pod", pod)),
         ),
     };
     Some(Post::Repeatable(saying, Box::new(regarding), related))

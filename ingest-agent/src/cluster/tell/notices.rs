@@ -3,6 +3,8 @@
 //! Pure: the clock is an argument. Many cuts become one Event, fallbacks are told now and then, and there is a limit
 //! to all.
 
+mod refusals;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -12,6 +14,7 @@ use ingest_common::abi::CutReason;
 use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
+use self::refusals::Refusals;
 use crate::notice::Notice;
 
 /// Cuts are counted this long, and then told together.
@@ -39,7 +42,7 @@ pub(super) enum About {
     /// And the pod that it has to do with.
     Service {
         service: String,
-        pod: String,
+        pod: Option<String>,
     },
 }
 
@@ -48,6 +51,7 @@ pub(super) struct Notices {
     /// Sessions by pod, service with port, and reason.
     cuts: BTreeMap<(String, String, &'static str), u64>,
     cuts_due: Option<Instant>,
+    refusals: Refusals,
     /// When a backend's mode and its reason were told.
     fallbacks: HashMap<(String, &'static str, &'static str), Instant>,
     /// How many Events may go out at once.
@@ -61,6 +65,7 @@ impl Notices {
         Self {
             cuts: BTreeMap::new(),
             cuts_due: None,
+            refusals: Refusals::default(),
             fallbacks: HashMap::new(),
             allowance: BURST,
             refilled: now,
@@ -81,6 +86,14 @@ impl Notices {
                     .entry((backend, service, why(reason)))
                     .or_default() += 1;
                 self.cuts_due.get_or_insert(now + COLLECT);
+                None
+            }
+            Notice::Refused {
+                service,
+                route,
+                rejection,
+            } => {
+                self.refusals.take(service, route, rejection, now);
                 None
             }
             Notice::Fallback {
@@ -126,16 +139,25 @@ impl Notices {
 
     /// When [`Self::collect`] has something.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.cuts_due
+        [self.cuts_due, self.refusals.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// The cuts, if they were collected long enough.
+    /// The cuts and the refusals that were collected long enough.
     pub(super) fn collect(&mut self, now: Instant) -> Vec<Saying> {
-        if self.cuts_due.is_none_or(|due| now < due) {
-            return Vec::new();
+        let mut all = self.refusals.collect(now);
+        if self.cuts_due.is_some_and(|due| due <= now) {
+            self.cuts_due = None;
+            self.tell_cuts(&mut all);
         }
-        self.cuts_due = None;
-        let mut all = Vec::new();
+        all.into_iter()
+            .filter_map(|saying| self.allowed(saying, now))
+            .collect()
+    }
+
+    fn tell_cuts(&mut self, all: &mut Vec<Saying>) {
         for ((pod, service, why), count) in std::mem::take(&mut self.cuts) {
             let sessions = if count == 1 {
                 "1 session"
@@ -143,10 +165,7 @@ impl Notices {
                 &format!("{count} sessions")
             };
             let were = if count == 1 { "was" } else { "were" };
-            let (object, port) = match service.split_once(':') {
-                Some((object, port)) => (object, format!(", port {port},")),
-                None => (service.as_str(), String::new()),
-            };
+            let (object, port) = parts(&service);
             let end = format!("{were} cut: {why}. Callers were told to connect again.");
             let about_pod = Saying {
                 about: About::Pod(pod.clone()),
@@ -157,16 +176,13 @@ impl Notices {
             let about_service = Saying {
                 about: About::Service {
                     service: object.to_owned(),
-                    pod: pod.clone(),
+                    pod: Some(pod.clone()),
                 },
                 note: format!("{sessions} on pod {pod}{port} {end}"),
                 ..about_pod.clone()
             };
             all.extend([about_pod, about_service]);
         }
-        all.into_iter()
-            .filter_map(|saying| self.allowed(saying, now))
-            .collect()
     }
 
     /// How many were not said since the last call.
@@ -188,6 +204,14 @@ impl Notices {
         };
         self.allowance = left;
         Some(saying)
+    }
+}
+
+/// The Service's name, and its port as it stands in a sentence.
+fn parts(service: &str) -> (&str, String) {
+    match service.split_once(':') {
+        Some((object, port)) => (object, format!(", port {port},")),
+        None => (service, String::new()),
     }
 }
 

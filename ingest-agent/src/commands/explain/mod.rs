@@ -164,12 +164,14 @@ mod tests {
             },
             name: name.into(),
             traffic: abi::Traffic::default(),
+            splices: abi::SpliceStats::default(),
         }
     }
 
     fn args(client: &str, service: Option<&str>, vip: Option<&str>) -> Explain {
         Explain {
             client: client.parse().unwrap(),
+            stream_id: None,
             service: service.map(str::to_owned),
             vip: vip.map(|v| v.parse().unwrap()),
         }

@@ -30,6 +30,7 @@ fn state() -> KernelState {
                 gaps: 4,
                 ..Default::default()
             },
+            splices: abi::SpliceStats::default(),
         }],
         backends: vec![BackendView {
             slot: 1,

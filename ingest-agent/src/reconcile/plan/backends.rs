@@ -11,7 +11,7 @@ use super::{
     super::{Backend, Desired, Observed, Op, PodPort},
     PlanError, PlanOptions, endpoint, from_abi,
     ids::Ids,
-    kept_name, services,
+    kept_name, limits, services,
 };
 
 pub(super) struct Backends {
@@ -53,6 +53,10 @@ pub(super) fn plan(
         .filter(|(key, _)| wanted.contains_key(key))
         .collect();
     let kept: HashSet<u16> = slots.values().copied().collect();
+    let limits = limits::limits(desired, |key| {
+        let load = slots.get(key).and_then(|slot| observed.loads.get(slot));
+        load.copied().unwrap_or(0)
+    });
     let mut freed = observed.idle_gone.clone();
     // After a write that failed, a table may still name a slot that is gone.
     let known = tables_are_known(observed);
@@ -97,6 +101,8 @@ pub(super) fn plan(
             observed.backends.get(&slot),
             options,
         );
+        let limit = limits.get(&key).copied().unwrap_or(0);
+        let entry = abi::Backend { limit, ..entry };
         let entry = reach(entry, ports.get(&backend.address), tenant);
         let complete = observed.endpoints.get(&key) == Some(&slot)
             && observed.backend_names.get(&slot) == Some(&name)
@@ -202,7 +208,9 @@ impl Worse {
 fn tables_are_known(observed: &Observed) -> bool {
     services::known(observed)
         .filter(|(_, service)| !services::is_closing(**service))
-        .all(|(_, service)| observed.tables.contains_key(&service.pool))
+        .map(|(_, service)| service.pool)
+        .chain(services::routed_pools(observed))
+        .all(|pool| observed.tables.contains_key(&pool))
 }
 
 fn slot_of(op: &Op) -> Option<u16> {

@@ -3,6 +3,8 @@
 
 mod backends;
 mod ids;
+mod limits;
+mod routes;
 mod services;
 mod tables;
 
@@ -78,13 +80,31 @@ pub enum PlanError {
         /// [`abi::MAX_SOURCES`]
         limit: usize,
     },
+    /// No free route index.
+    #[error(
+        "more than {limit} routes, counting removed ones whose sessions have not ended; \
+         try again in a few seconds or remove some routes"
+    )]
+    TooManyRoutes {
+        /// [`abi::MAX_ROUTES`], less the one that is none
+        limit: usize,
+    },
+    /// `ROUTES` is full.
+    #[error("{count} matches of routes, each counted once a VIP; at most {limit} fit: merge some")]
+    TooManyMatches {
+        /// All together.
+        count: usize,
+        /// [`abi::MAX_MATCHES`]
+        limit: usize,
+    },
 }
 
 /// The writes that turn `observed` into `desired`. Empty where nothing is to be done.
 ///
 /// A backend that left the desired state becomes `Gone` and keeps its slot until no session needs it
 /// ([`Observed::idle_gone`]); the same tenant at the same address comes back as what it was. A service that left
-/// is closing, and keeps its id and its pool, until no session needs it ([`Observed::idle_closing`]).
+/// is closing, and keeps its id and its pool, until no session needs it ([`Observed::idle_closing`]). A route that left
+/// matches nobody at once, and keeps its index and its quota as long ([`Observed::idle_routes`]).
 #[expect(clippy::implicit_hasher, reason = "the callers have the default one")]
 pub fn plan(
     desired: &Desired,
@@ -93,7 +113,9 @@ pub fn plan(
     options: &PlanOptions,
 ) -> Result<Vec<Op>, PlanError> {
     let backends = backends::plan(desired, ports, observed, options)?;
-    let services = services::plan(desired, observed)?;
+    let routed = routes::Routed::new(desired);
+    let services = services::plan(desired, observed, &routed)?;
+    let routes = routes::plan(observed, &routed, &services.served, &services.pools)?;
     let tables = tables::plan(
         desired,
         observed,
@@ -107,9 +129,13 @@ pub fn plan(
     ops.extend(backends.better);
     ops.extend(services.add_sources);
     ops.extend(tables.set);
+    ops.extend(routes.set_quotas);
+    ops.extend(routes.set);
     ops.extend(services.set);
     ops.extend(tables.clear);
     ops.extend(services.remove);
+    ops.extend(routes.remove);
+    ops.extend(routes.remove_quotas);
     ops.extend(tables.remove);
     ops.extend(services.remove_sources);
     ops.extend(backends.worse.late);

@@ -1,6 +1,9 @@
 //! Maglev tables: one a pool, rebuilt only when its members change.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    iter,
+};
 
 use ingest_common::{
     abi::{self, EndpointKey},
@@ -8,11 +11,11 @@ use ingest_common::{
 };
 
 use super::{
-    super::{Desired, Observed, Op},
+    super::{Desired, Observed, Op, PoolName},
     PlanError,
     backends::Backends,
     endpoint,
-    services::{PoolKey, known},
+    services::{PoolKey, known, routed_pools},
 };
 
 pub(super) struct Tables {
@@ -27,7 +30,7 @@ pub(super) fn plan(
     observed: &Observed,
     backends: &Backends,
     pools: &BTreeMap<PoolKey<'_>, u16>,
-    closing: &BTreeSet<u16>,
+    closing: &BTreeMap<u16, PoolName>,
 ) -> Result<Tables, PlanError> {
     let mut set = Vec::new();
     for service in &desired.services {
@@ -52,26 +55,32 @@ pub(super) fn plan(
                     limit: abi::MAX_POOL_BACKENDS,
                 });
             }
-            let mut slots: Vec<u16> = members.iter().map(|m| m.slot).collect();
+            let mut slots: Vec<u16> = members
+                .iter()
+                .flat_map(|m| iter::repeat_n(m.slot, m.weight.into()))
+                .collect();
             slots.sort_unstable();
             if observed.tables.get(&pool) == Some(&slots) {
                 continue;
             }
-            set.push(table(pool, slots, &mut members));
+            set.push(table(pool, &service.name, is_v4, slots, &mut members));
         }
     }
     let used: HashSet<u16> = pools.values().copied().collect();
     let unused: BTreeSet<u16> = known(observed)
         .map(|(_, s)| s.pool)
         .chain(observed.tables.keys().copied())
-        .filter(|pool| !used.contains(pool) && !closing.contains(pool))
+        .chain(routed_pools(observed))
+        .filter(|pool| !used.contains(pool) && !closing.contains_key(pool))
         .collect();
     let full = closing
         .iter()
-        .filter(|pool| observed.tables.get(pool).is_none_or(|s| !s.is_empty()));
+        .filter(|(pool, _)| observed.tables.get(pool).is_none_or(|s| !s.is_empty()));
     Ok(Tables {
         set,
-        clear: full.map(|pool| table(*pool, Vec::new(), &mut [])).collect(),
+        clear: full
+            .map(|(pool, name)| table(*pool, &name.service, name.is_v4, Vec::new(), &mut []))
+            .collect(),
         remove: unused
             .into_iter()
             .map(|pool| Op::RemoveTable { pool })
@@ -79,14 +88,28 @@ pub(super) fn plan(
     })
 }
 
-fn table(pool: u16, slots: Vec<u16>, members: &mut [maglev::Member]) -> Op {
+fn table(
+    pool: u16,
+    service: &str,
+    is_v4: bool,
+    slots: Vec<u16>,
+    members: &mut [maglev::Member],
+) -> Op {
     #[expect(clippy::large_stack_arrays, reason = "32 KiB on their way to the heap")]
     let mut table = Box::new(abi::MaglevTable {
         slots: [maglev::EMPTY; 16384],
     });
     let mut scratch = vec![maglev::Cursor::default(); members.len()];
     maglev::build(members, &mut scratch, &mut table);
-    Op::SetTable { pool, slots, table }
+    Op::SetTable {
+        pool,
+        name: PoolName {
+            service: service.to_owned(),
+            is_v4,
+        },
+        slots,
+        table,
+    }
 }
 
 /// What names a backend alike on every node: its address and port.

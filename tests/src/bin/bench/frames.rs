@@ -13,6 +13,10 @@ pub(crate) const POD_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 1, 0, 0, 0, 0, 2);
 pub(crate) const PORT: u16 = 9000;
 /// Port of the service with source ranges.
 pub(crate) const RANGED_PORT: u16 = 9001;
+/// Port of the service that answers handshakes itself.
+pub(crate) const STREAM_PORT: u16 = 9002;
+/// The same with 256 routes.
+pub(crate) const ROUTED_PORT: u16 = 9003;
 /// The first client; flows have further ports and addresses behind it.
 pub(crate) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 /// The IPv6 client.
@@ -133,6 +137,34 @@ pub(crate) fn conclusion(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let mut extensions = vec![0x0001_0003, 0x0001_0501, 0xbf, 0x0078_0078, 0x0005_0009];
     extensions.extend([0x2323_2323; 9]);
     srt(from, to, &handshake(&fixed, &extensions))
+}
+
+/// The caller's CONCLUSION to a service that answers handshakes itself: cookie 0, for the generator to fill in, and a
+/// Stream ID that makes the whole payload `length` bytes long.
+pub(crate) fn stream_conclusion(from: SocketAddr, to: SocketAddr, length: usize) -> Vec<u8> {
+    let sid = (length - 84) / 4;
+    let fixed = Fixed {
+        destination: 0,
+        version: 5,
+        field: 5,
+        kind: 0xffff_ffff,
+        socket_id: CALLER_ID,
+        cookie: 0,
+    };
+    let mut extensions = vec![0x0001_0003, 0x0001_0501, 0xbf, 0x0078_0078];
+    extensions.push(0x0005_0000 | sid as u32);
+    let mut text = b"#!::r=live/".to_vec();
+    text.resize(4 * sid - 10, b'x');
+    text.extend(b",m=publish");
+    // Each word is reversed on the wire (draft, section 3.2.1.3).
+    let (words, _) = text.as_chunks::<4>();
+    extensions.extend(words.iter().map(|word| u32::from_le_bytes(*word)));
+    srt(from, to, &handshake(&fixed, &extensions))
+}
+
+/// The same without a valid cookie.
+pub(crate) fn forged_conclusion(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    conclusion(from, to)
 }
 
 /// The listener's answer to an INDUCTION.

@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 use ingest_common::abi::{
-    DeliveryMode, Path, SERVICE_SOURCE_RANGES, SERVICE_SRT, Service, VLAN_NONE, program,
+    DeliveryMode, Path, RouteField, SERVICE_SOURCE_RANGES, SERVICE_SRT, SERVICE_STREAM, Service,
+    VLAN_NONE, program,
 };
 
 use crate::clock::{self, Effort, Named};
@@ -19,13 +20,16 @@ use crate::real::Real;
 use crate::reference::{Generator, Reference};
 use crate::report::Row;
 use crate::run::{
-    LO, Run, TC_ACT_OK, TC_ACT_REDIRECT, Under, XDP_DROP, XDP_PASS, XDP_REDIRECT, generator,
+    LO, Run, TC_ACT_OK, TC_ACT_REDIRECT, Under, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,
+    generator, handshakes,
 };
 
 /// Service ids.
 const V4: u16 = 1;
 const V6: u16 = 2;
 const RANGED: u16 = 3;
+const STREAM: u16 = 4;
+const ROUTED: u16 = 5;
 /// Slots, each also a pool where sessions begin.
 const REDIRECT: u16 = 2;
 const PEER: u16 = 3;
@@ -69,6 +73,19 @@ fn world() -> Result<Real> {
     let flags = SERVICE_SRT | SERVICE_SOURCE_RANGES;
     real.service(ranged, service(RANGED, REDIRECT, flags))?;
     real.sources(RANGED)?;
+    let streamed = |port| SocketAddr::new(pod(false).ip(), port);
+    let flags = SERVICE_SRT | SERVICE_STREAM;
+    real.service(
+        streamed(frames::STREAM_PORT),
+        service(STREAM, REDIRECT, flags),
+    )?;
+    real.spliced(client_at(false, RETRY), STREAM, REDIRECT)?;
+    let flags = flags | RouteField::Resource.flag();
+    real.service(
+        streamed(frames::ROUTED_PORT),
+        service(ROUTED, REDIRECT, flags),
+    )?;
+    real.routes(ROUTED, REDIRECT)?;
     Ok(real)
 }
 
@@ -82,6 +99,8 @@ const OUT_OF_ORDER: u16 = 20_004;
 const REPLIES: u16 = 20_005;
 const HANDSHAKES: u16 = 20_006;
 const PORT_V6: u16 = 20_007;
+const POLICED: u16 = 20_008;
+const RETRY: u16 = 20_102;
 
 /// Measures the paths whose names begin with `only`.
 pub(crate) fn measure(effort: &Effort, only: &str) -> Result<Vec<Row>> {
@@ -183,6 +202,18 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
         data(OUT_OF_ORDER),
         XDP_REDIRECT,
     );
+    let from = client_at(false, POLICED);
+    real.borrow_mut().flow(from, V4, REDIRECT, path())?;
+    real.borrow_mut().police(from, V4, 1)?;
+    let under = generator("xdp_gen_v4", Generator::one(POLICED), Some(&target))?;
+    let frame = frames::data(from, service);
+    add(
+        "established_v4_policed",
+        "generator_v4",
+        under,
+        frame,
+        XDP_REDIRECT,
+    );
     let from = client_at(true, PORT_V6);
     real.borrow_mut().flow(from, V6, REDIRECT_V6, path())?;
     let under = generator("xdp_gen_v6", Generator::one(PORT_V6), Some(&target))?;
@@ -196,6 +227,23 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
     ] {
         add(name, "empty", ingest(), frame, XDP_REDIRECT);
     }
+    for (name, port, frame, cookie, expected) in streams() {
+        let clients = Generator::one(port);
+        let under = handshakes(clients, &frame, cookie, Some(&target))?;
+        let baseline = if cookie {
+            "generator_cookie"
+        } else {
+            "generator_handshake"
+        };
+        add(&name, baseline, under, frame, expected);
+    }
+    let frame = frames::induction(client_at(false, 1), service);
+    let under = handshakes(Generator::one(1), &frame, false, None)?;
+    add("generator_handshake", "empty", under, frame, XDP_PASS);
+    let frame = frames::stream_conclusion(client_at(false, 1), service, 112);
+    let under = handshakes(Generator::one(1), &frame, true, None)?;
+    add("generator_cookie", "empty", under, frame, XDP_PASS);
+
     let elsewhere = SocketAddr::from(([10, 9, 9, 9], PORT));
     let ranged = SocketAddr::new(service.ip(), frames::RANGED_PORT);
     for (name, frame, expected) in [
@@ -215,6 +263,37 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
     let under = Under::RealTc(Rc::clone(real), program::TC_POD);
     add("reply_ack", "empty_tc", under, ack, TC_ACT_REDIRECT);
     Ok(cases)
+}
+
+/// Handshakes with services that answer them: name, client's port, frame, whether it gets a cookie, verdict.
+fn streams() -> Vec<(String, u16, Vec<u8>, bool, u32)> {
+    let to = |port| SocketAddr::new(pod(false).ip(), port);
+    let (plain, routed) = (to(frames::STREAM_PORT), to(frames::ROUTED_PORT));
+    let from = |port| client_at(false, port);
+    let induction = frames::induction(from(20_100), plain);
+    let forged = frames::forged_conclusion(from(20_101), plain);
+    let retry = frames::stream_conclusion(from(RETRY), plain, 112);
+    let mut cases = vec![
+        (
+            "stream_induction".to_owned(),
+            20_100,
+            induction,
+            false,
+            XDP_TX,
+        ),
+        ("stream_forged".to_owned(), 20_101, forged, false, XDP_DROP),
+        ("stream_retry".to_owned(), RETRY, retry, true, XDP_REDIRECT),
+    ];
+    // A usual Stream ID, one as long as with key material, and libsrt's longest.
+    for (length, port) in [(112, 20_103), (172, 20_104), (596, 20_105)] {
+        let frame = frames::stream_conclusion(from(port), plain, length);
+        let name = format!("stream_conclusion_{length}");
+        cases.push((name, port, frame, true, XDP_REDIRECT));
+    }
+    let frame = frames::stream_conclusion(from(20_106), routed, 112);
+    let name = "stream_conclusion_112_routed".to_owned();
+    cases.push((name, 20_106, frame, true, XDP_REDIRECT));
+    cases
 }
 
 /// The minimal program with the one flow of the first case.

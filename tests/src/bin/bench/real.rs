@@ -11,11 +11,12 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ingest_common::abi::{
     self, Address, Backend, BackendState, Config, DeliveryMode, Endpoint, EndpointKey, Flow,
-    FlowKey, FlowState, Health, MaglevTable, Path, Return, ReturnKey, Service, ServiceKey,
-    SourceKey, Up, Vip,
+    FlowKey, FlowState, Handshake, Health, MaglevTable, Path, Quota, Return, ReturnKey, Route,
+    RouteField, RouteKey, Service, ServiceKey, SourceKey, Splice, StreamId, Up, Vip,
 };
 
 use crate::frames;
+use crate::reference::SECRETS;
 
 /// A built kernel object: where the environment says, else where `cargo xtask build-ebpf` leaves it.
 pub(crate) fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
@@ -76,12 +77,16 @@ impl Real {
             .load(&bytes)
             .context("cannot load the kernel object")?;
         let mut real = Self { ebpf };
-        // Sessions of the benchmarks never end for silence.
         let config = Config {
+            // Sessions of the benchmarks never end for silence.
             silence_ns: u64::MAX / 2,
+            // Looked at for every handshake, and never too fast.
+            induction_interval_ns: 1,
+            conclusion_interval_ns: 1,
             ..Config::default()
         };
         real.set("CONFIG", 0, config)?;
+        real.set("SECRETS", 0, SECRETS)?;
         Ok(real)
     }
 
@@ -131,6 +136,37 @@ impl Real {
             flags: service.flags as u16,
         };
         self.set("VIPS", service.id.into(), vip)
+    }
+
+    /// Adds routes by resource that no caller of ours matches but for the last, which leads to `pool`.
+    pub(crate) fn routes(&mut self, service: u16, pool: u16) -> Result<()> {
+        let mut map: LpmTrie<&mut MapData, RouteKey, Route> = self.map("ROUTES")?.try_into()?;
+        for route in 1..=256_u16 {
+            let text = if route == 256 {
+                "live/".to_owned()
+            } else {
+                format!("customer-{route}/")
+            };
+            let mut key = RouteKey {
+                service,
+                field: RouteField::Resource as u8,
+                ..RouteKey::default()
+            };
+            for (to, from) in key.text.iter_mut().zip(text.bytes()) {
+                *to = from;
+            }
+            let length = text.len() as u16;
+            let value = Route {
+                route,
+                pool,
+                length,
+                _pad: 0,
+            };
+            let bits = 8 * (4 + u32::from(length));
+            map.insert(&lpm_trie::Key::new(bits, key), value, 0)
+                .context("cannot write ROUTES")?;
+        }
+        Ok(())
     }
 
     /// Allows one source range that no client of ours is in, and sixteen more.
@@ -248,6 +284,63 @@ impl Real {
             service,
         };
         self.insert("FLOWS", key, flow)
+    }
+
+    /// Makes packets of a flow be measured against a bitrate that they never reach.
+    pub(crate) fn police(&mut self, client: SocketAddr, service: u16, route: u16) -> Result<()> {
+        let mut flow = self.read_flow(client, service)?;
+        flow.route = route;
+        flow.policed = 1;
+        let key = FlowKey {
+            address: address(client.ip()),
+            port: client.port(),
+            service,
+        };
+        self.insert("FLOWS", key, flow)?;
+        let quota = Quota {
+            stream_byte_cost: 1,
+            route_byte_cost: 1,
+            bitrate_burst_ns: 1_000_000_000,
+            in_use: 1,
+            ..Quota::default()
+        };
+        self.set("QUOTAS", route.into(), quota)
+    }
+
+    /// Notes that the pod has issued its cookie to a caller whose CONCLUSION is kept.
+    pub(crate) fn spliced(&mut self, client: SocketAddr, service: u16, slot: u16) -> Result<()> {
+        let (address, port) = (address(client.ip()), client.port());
+        let splice = Splice {
+            slot,
+            length: 112,
+            incarnation: 1,
+            stream: StreamId {
+                caller_id: frames::CALLER_ID,
+                ..StreamId::default()
+            },
+            ..Splice::default()
+        };
+        let key = FlowKey {
+            address,
+            port,
+            service,
+        };
+        self.insert("SPLICES", key, splice)?;
+        let now_ns = ingest_agent::dataplane::now_ns();
+        let handshake = Handshake {
+            first_ns: now_ns,
+            cookie_ns: now_ns,
+            caller_id: frames::CALLER_ID,
+            pod_cookie: 0x1357_9bdf,
+            service,
+            ..Handshake::default()
+        };
+        let key = ReturnKey {
+            address,
+            port,
+            slot,
+        };
+        self.insert("HANDSHAKES", key, handshake)
     }
 
     /// Reads a flow.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, MapData, ProgramArray, xdp::DevMap};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use ingest_common::abi::Secrets;
 
 use crate::{frames, real::object};
 
@@ -44,6 +45,16 @@ type MinimalKey = [u32; 4];
 type MinimalFlow = [u32; 8];
 /// A backend of the minimal program.
 type MinimalBackend = [u8; 20];
+/// A packet to restore: length, whether it gets a cookie, bytes.
+type Original = [u8; 1112];
+
+/// Keys of the cookies, on both sides.
+pub(crate) const SECRETS: Secrets = Secrets {
+    keys: [[1, 2], [3, 4]],
+    current: 0,
+    serial: 1,
+    since_ns: 1,
+};
 
 impl Reference {
     /// Loads it with room for `flows` of the minimal program.
@@ -152,6 +163,21 @@ impl Reference {
         ports
             .set(index, ifindex, None, 0)
             .context("cannot set a pod port of the minimal program")
+    }
+
+    /// Sets the packet that the handshake generators restore. Its client is the generator's first one.
+    pub(crate) fn original(&mut self, frame: &[u8], cookie: bool) -> Result<()> {
+        let mut value: Original = [0; 1112];
+        value[..4].copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
+        value[4..8].copy_from_slice(&u32::from(cookie).to_ne_bytes());
+        value
+            .get_mut(8..8 + frame.len())
+            .context("no handshake is that long")?
+            .copy_from_slice(frame);
+        let mut map: Array<&mut MapData, Original> = self.map("ORIGINAL")?.try_into()?;
+        map.set(0, value, 0).context("cannot set the handshake")?;
+        let mut map: Array<&mut MapData, Secrets> = self.map("GEN_SECRETS")?.try_into()?;
+        map.set(0, SECRETS, 0).context("cannot set the secrets")
     }
 
     /// Sets the first bytes of live frames.

@@ -17,6 +17,8 @@ pub(crate) const XDP_DROP: u32 = 1;
 /// See [`XDP_DROP`].
 pub(crate) const XDP_PASS: u32 = 2;
 /// See [`XDP_DROP`].
+pub(crate) const XDP_TX: u32 = 3;
+/// See [`XDP_DROP`].
 pub(crate) const XDP_REDIRECT: u32 = 4;
 /// Verdicts of tc programs.
 pub(crate) const TC_ACT_OK: u32 = 0;
@@ -98,4 +100,39 @@ pub(crate) fn generator(
         reference.target_xdp(&empty)?;
     }
     Ok(Under::OwnXdp(reference, name))
+}
+
+/// A handshake generator that restores `frame` for `clients`, in front of `target` or of the empty program.
+pub(crate) fn handshakes(
+    clients: Generator,
+    frame: &[u8],
+    cookie: bool,
+    target: Option<&ProgramFd>,
+) -> Result<Under> {
+    let mut reference = Reference::load(16)?;
+    reference.generate(Generator {
+        keep_sequence: true,
+        ..clients
+    })?;
+    reference.original(frame, cookie)?;
+    let empty = reference.xdp("xdp_empty")?.fd()?.try_clone()?;
+    reference.target_xdp(target.unwrap_or(&empty))?;
+    Ok(Under::OwnXdp(reference, "xdp_gen_shake"))
+}
+
+/// The same for a pod's answers.
+pub(crate) fn answers(
+    clients: Generator,
+    frame: &[u8],
+    target: Option<&ProgramFd>,
+) -> Result<Under> {
+    let mut reference = Reference::load(16)?;
+    reference.generate(Generator {
+        keep_sequence: true,
+        ..clients
+    })?;
+    reference.original(frame, false)?;
+    let empty = reference.tc("tc_empty")?.fd()?.try_clone()?;
+    reference.target_tc(target.unwrap_or(&empty))?;
+    Ok(Under::OwnTc(reference, "tc_gen_shake"))
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 use anyhow::{Result, ensure};
-use ingest_common::abi::{DeliveryMode, SERVICE_SRT, Service, program};
+use ingest_common::abi::{DeliveryMode, SERVICE_SRT, SERVICE_STREAM, Service, program};
 
 use crate::clock::{self, Case, Effort, Named};
 use crate::frames::{self, CLIENT_MAC, CLIENT_PORT, CLIENT_V4, NODE_MAC, POD_V4, PORT, pod};
@@ -17,7 +17,10 @@ use crate::prog::path;
 use crate::real::Real;
 use crate::reference::{Generator, Reference};
 use crate::report::Row;
-use crate::run::{LO, Run, TC_ACT_OK, TC_ACT_REDIRECT, Under, XDP_PASS, XDP_REDIRECT, generator};
+use crate::run::{
+    LO, Run, TC_ACT_OK, TC_ACT_REDIRECT, Under, XDP_PASS, XDP_REDIRECT, XDP_TX, answers, generator,
+    handshakes,
+};
 
 /// Name, flows (a power of two, for the generators) and backends.
 const SIZES: [(&str, u32, u16); 4] = [
@@ -100,14 +103,16 @@ pub(crate) fn measure(effort: &Effort, only: &str) -> Result<Vec<Row>> {
             XDP_REDIRECT,
         ));
     }
-    let sessions = Rc::new(RefCell::new(sessions_world()?));
-    let (new, empty) = ("scale/new_session", "scale/new_session_empty");
-    for (name, baseline, real) in [(new, empty, Some(&sessions)), (empty, "", None)] {
-        cases.push(Named {
-            name: name.to_owned(),
-            baseline: baseline.to_owned(),
-            case: Box::new(Sessions::new(real)?),
-        });
+    for way in [Way::Client, Way::Stream] {
+        let sessions = Rc::new(RefCell::new(sessions_world(way)?));
+        let (new, empty) = way.names();
+        for (name, baseline, real) in [(new, empty, Some(&sessions)), (empty, "", None)] {
+            cases.push(Named {
+                name: name.to_owned(),
+                baseline: baseline.to_owned(),
+                case: Box::new(Sessions::new(way, real)?),
+            });
+        }
     }
     let rows = clock::measure(cases, effort, only)?;
     for (real, count) in &mut reals {
@@ -118,7 +123,10 @@ pub(crate) fn measure(effort: &Effort, only: &str) -> Result<Vec<Row>> {
     Ok(rows
         .into_iter()
         .map(|row| {
-            if row.name() == new {
+            if [Way::Client, Way::Stream]
+                .iter()
+                .any(|way| way.names().0 == row.name())
+            {
                 let rate = 1e9 / row.net_median();
                 row.with("sessions_per_s_and_core", rate)
             } else {
@@ -162,11 +170,38 @@ fn minimal(count: u32) -> Result<Under> {
 }
 
 /// One backend for all new sessions.
-fn sessions_world() -> Result<Real> {
+fn sessions_world(way: Way) -> Result<Real> {
     let mut real = Real::load(1 << 17)?;
     populate(&mut real, 1, 0, 1)?;
+    if way == Way::Stream {
+        let entry = Service {
+            id: 1,
+            pool: 0,
+            flags: SERVICE_SRT | SERVICE_STREAM,
+        };
+        real.service(pod(false), entry)?;
+    }
     real.table(0, 0)?;
     Ok(real)
+}
+
+/// Who answers a caller's handshake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The pod.
+    Client,
+    /// The program, which splices the session with the pod.
+    Stream,
+}
+
+impl Way {
+    /// Names of the case and of its baseline.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Client => ("scale/new_session", "scale/new_session_empty"),
+            Self::Stream => ("scale/new_stream_session", "scale/new_stream_session_empty"),
+        }
+    }
 }
 
 /// New sessions: each step of [`SESSIONS`] callers in turn. Each of a caller's four packets is a run of its own, so
@@ -178,63 +213,101 @@ struct Sessions {
 
 impl Sessions {
     /// With the programs of `real`, or empty ones.
-    fn new(real: Option<&Rc<RefCell<Real>>>) -> Result<Self> {
+    fn new(way: Way, real: Option<&Rc<RefCell<Real>>>) -> Result<Self> {
         let (from, to): (SocketAddr, _) = (client(0).into(), pod(false));
         let clients = Generator {
             flows: CLIENTS,
             keep_sequence: true,
             ..Generator::one(CLIENT_PORT)
         };
-        let mut steps = Vec::new();
-        for (up, frame) in [
+        let conclusion = match way {
+            Way::Client => frames::conclusion(from, to),
+            Way::Stream => frames::stream_conclusion(from, to, 112),
+        };
+        let mut steps = vec![
             (true, frames::induction(from, to)),
             (false, frames::induction_answer(to, from)),
-            (true, frames::conclusion(from, to)),
+            (true, conclusion),
             (false, frames::conclusion_answer(to, from)),
-        ] {
-            let (under, expected) = if up {
-                let target = match real {
-                    Some(real) => Some(
-                        real.borrow_mut()
-                            .xdp(program::XDP_INGEST)?
-                            .fd()?
-                            .try_clone()?,
-                    ),
-                    None => None,
-                };
-                let under = generator("xdp_gen_v4", clients, target.as_ref())?;
-                (
-                    under,
-                    if real.is_some() {
-                        XDP_REDIRECT
-                    } else {
-                        XDP_PASS
-                    },
-                )
-            } else {
+        ];
+        if way == Way::Stream {
+            // The pod is asked only once the caller has proved its address.
+            steps.swap(1, 2);
+        }
+        let steps: Result<Vec<Run>> = steps
+            .into_iter()
+            .enumerate()
+            .map(|(number, (up, frame))| match (way, up) {
+                (_, true) => Self::up(way, clients, number, frame, real),
+                (_, false) => Self::down(way, clients, frame, real),
+            })
+            .collect();
+        Ok(Self {
+            steps: steps?,
+            real: real.map(Rc::clone),
+        })
+    }
+
+    fn up(
+        way: Way,
+        clients: Generator,
+        number: usize,
+        frame: Vec<u8>,
+        real: Option<&Rc<RefCell<Real>>>,
+    ) -> Result<Run> {
+        let target = match real {
+            Some(real) => Some(
+                real.borrow_mut()
+                    .xdp(program::XDP_INGEST)?
+                    .fd()?
+                    .try_clone()?,
+            ),
+            None => None,
+        };
+        let under = match way {
+            Way::Client => generator("xdp_gen_v4", clients, target.as_ref())?,
+            Way::Stream => handshakes(clients, &frame, number > 0, target.as_ref())?,
+        };
+        let expected = match (real, way, number) {
+            (None, ..) => XDP_PASS,
+            (Some(_), Way::Stream, 0) => XDP_TX,
+            (Some(_), ..) => XDP_REDIRECT,
+        };
+        Ok(Run {
+            under,
+            frame,
+            expected,
+        })
+    }
+
+    fn down(
+        way: Way,
+        clients: Generator,
+        frame: Vec<u8>,
+        real: Option<&Rc<RefCell<Real>>>,
+    ) -> Result<Run> {
+        let target = match real {
+            Some(real) => Some(real.borrow_mut().tc(program::TC_POD)?.fd()?.try_clone()?),
+            None => None,
+        };
+        let under = match way {
+            Way::Stream => answers(clients, &frame, target.as_ref())?,
+            Way::Client => {
                 let mut reference = Reference::load(16)?;
                 reference.generate(clients)?;
-                let target = match real {
-                    Some(real) => real.borrow_mut().tc(program::TC_POD)?.fd()?.try_clone()?,
-                    None => reference.tc("tc_empty")?.fd()?.try_clone()?,
-                };
-                reference.target_tc(&target)?;
-                let expected = if real.is_some() {
-                    TC_ACT_REDIRECT
-                } else {
-                    TC_ACT_OK
-                };
-                (Under::OwnTc(reference, "tc_gen_v4"), expected)
-            };
-            steps.push(Run {
-                under,
-                frame,
-                expected,
-            });
-        }
-        Ok(Self {
-            steps,
-            real: real.map(Rc::clone),
+                let empty = reference.tc("tc_empty")?.fd()?.try_clone()?;
+                reference.target_tc(target.as_ref().unwrap_or(&empty))?;
+                Under::OwnTc(reference, "tc_gen_v4")
+            }
+        };
+        Ok(Run {
+            under,
+            frame,
+            expected: if real.is_some() {
+                TC_ACT_REDIRECT
+            } else {
+                TC_ACT_OK
+            },
         })
     }
 }
@@ -264,7 +337,10 @@ pub(crate) fn memory() -> Result<Vec<(&'static str, f64)>> {
     };
     Ok(vec![
         ("flow", sum(&["FLOWS", "RETURNS"])?),
+        ("stream_id", sum(&["STREAM_IDS"])?),
         ("handshake", sum(&["HANDSHAKES"])?),
+        ("splice", sum(&["SPLICES"])?),
+        ("source", sum(&["SOURCE_RATES"])?),
         (
             "backend",
             sum(&["BACKENDS", "BACKEND_NAMES", "HEALTH", "BACKEND_STATS"])?,

@@ -58,7 +58,7 @@ fn cuts_are_counted_and_told_together() {
     );
     let service = About::Service {
         service: "live/a".to_owned(),
-        pod: "live/one".to_owned(),
+        pod: Some("live/one".to_owned()),
     };
     assert_eq!(said[1].about, service);
     assert!(

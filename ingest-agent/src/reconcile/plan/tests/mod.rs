@@ -2,9 +2,10 @@
 //! packets may meet.
 
 mod closing;
-mod model;
+pub(super) mod model;
 mod order;
 mod property;
+mod routes;
 mod tenants;
 
 use std::collections::BTreeSet;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ingest_common::abi::{BackendState, DeliveryMode};
+use ingest_common::abi::{BackendState, DeliveryMode, RouteField};
 
 use super::super::{
-    super::{Protocol, Service},
+    super::{MatchKey, Protocol, Service},
     *,
 };
 
@@ -15,11 +15,11 @@ pub(super) const OPTIONS: PlanOptions = PlanOptions {
     drain_window_ns: 50,
 };
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(in super::super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn backend(name: &str, address: &str) -> Backend {
+pub(in super::super) fn backend(name: &str, address: &str) -> Backend {
     Backend {
         name: name.into(),
         address: ip(address),
@@ -31,7 +31,7 @@ pub(super) fn backend(name: &str, address: &str) -> Backend {
     }
 }
 
-pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Service {
+pub(in super::super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Service {
     Service {
         name: name.into(),
         vips: vips.iter().map(|v| ip(v)).collect(),
@@ -47,14 +47,14 @@ pub(super) fn service(name: &str, vips: &[&str], backends: Vec<Backend>) -> Serv
     }
 }
 
-pub(super) fn one(backends: Vec<Backend>) -> Desired {
+pub(in super::super) fn one(backends: Vec<Backend>) -> Desired {
     Desired {
         services: vec![service("live/srt", &["203.0.113.10"], backends)],
         ..Desired::default()
     }
 }
 
-pub(super) fn pods(count: usize) -> Vec<Backend> {
+pub(in super::super) fn pods(count: usize) -> Vec<Backend> {
     (1..=count)
         .map(|i| {
             backend(
@@ -101,7 +101,31 @@ pub(super) fn assert_consistent(maps: &Observed) {
             );
         }
         assert!(maps.vips.contains_key(&service.id));
+        let flagged = RouteField::ALL
+            .into_iter()
+            .filter(|field| service.flags & field.flag() != 0);
+        for field in flagged {
+            let asked = |key: &&MatchKey| (key.service, key.field) == (service.id, field);
+            assert!(
+                maps.routes.keys().any(|key| asked(&key)),
+                "service {} looks for {field:?}",
+                service.id
+            );
+        }
     }
+    for (key, route) in &maps.routes {
+        let quota = maps.quotas.get(&route.route);
+        assert!(quota.is_some_and(|q| q.in_use == 1), "{key:?}: {route:?}");
+        assert!(maps.route_names.contains_key(&route.route));
+        assert_ne!(route.route, 0, "0 says that no route matched");
+        let there = route.pool == abi::NO_POOL || maps.tables.contains_key(&route.pool);
+        assert!(there, "{key:?}: {route:?} leads to a pool without a table");
+    }
+    assert!(
+        maps.pools
+            .keys()
+            .eq(maps.tables.keys().copied().collect::<BTreeSet<_>>().iter())
+    );
 }
 
 /// Pools whose table names somebody that serves.

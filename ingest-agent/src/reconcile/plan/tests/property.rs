@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        super::{Protocol, Service},
+        super::{
+            Handshake, Match, Mode, PoolName, Protocol, Quota, Route, Service, Target, Text, What,
+        },
         *,
     },
     model::{ip, port, run},
@@ -26,7 +28,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         },
         port: 9000 + u16::from(i % 2),
         draining,
-        weight: 1,
+        weight: u16::from(i % 3) + 1,
         limit: None,
         tenant: abi::Tenant { pod, process },
     });
@@ -34,12 +36,13 @@ fn desired() -> impl Strategy<Value = Desired> {
         any::<[bool; 4]>(),
         prop::collection::vec(backend, 0..10),
         prop::collection::vec(0_u8..5, 0..3),
-        any::<[bool; 3]>(),
+        any::<[bool; 5]>(),
     );
-    prop::collection::vec(service, 0..4).prop_map(|services| {
+    let services = prop::collection::vec(service, 0..4);
+    (services, prop::collection::vec(route(), 0..6)).prop_map(|(services, routes)| {
         let mut names = HashMap::new();
         let services = services.into_iter().enumerate().map(
-            |(i, (vips, backends, ranges, [srt, affinity, elsewhere]))| {
+            |(i, (vips, backends, ranges, [srt, affinity, elsewhere, stream, routed_only]))| {
                 let all = ["203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8::2"];
                 let chosen = all
                     .into_iter()
@@ -55,8 +58,12 @@ fn desired() -> impl Strategy<Value = Desired> {
                     vips: chosen.map(ip).collect(),
                     port: 9000 + i as u16,
                     protocol: if srt { Protocol::Srt } else { Protocol::Udp },
-                    handshake: crate::reconcile::Handshake::Client,
-                    routed_only: false,
+                    handshake: if stream {
+                        Handshake::Stream
+                    } else {
+                        Handshake::Client
+                    },
+                    routed_only,
                     balance: false,
                     source_ranges: ranges
                         .into_iter()
@@ -82,9 +89,157 @@ fn desired() -> impl Strategy<Value = Desired> {
         );
         Desired {
             services: services.collect(),
-            ..Desired::default()
+            routes: routes
+                .into_iter()
+                .enumerate()
+                .map(|(i, route)| Route {
+                    name: format!("live/route-{i}{}", route.name),
+                    ..route
+                })
+                .collect(),
         }
     })
+}
+
+/// A route that is often for a service, and to a pool, that are not there.
+fn route() -> impl Strategy<Value = Route> {
+    let text = prop_oneof![
+        (0_u8..3).prop_map(|i| Text::Exact(format!("cam{i}"))),
+        (0_u8..3).prop_map(|i| Text::Prefix(format!("cam{i}"))),
+        Just(Text::Prefix(String::new())),
+    ];
+    let what = prop_oneof![
+        text.clone().prop_map(What::StreamId),
+        text.clone().prop_map(What::Resource),
+        text.prop_map(What::User),
+        Just(What::Mode),
+        prop_oneof![Just("10.0.0.0/8"), Just("2001:db8::/32"), Just("0.0.0.0/0")]
+            .prop_map(|range| What::Source(range.parse().unwrap())),
+    ];
+    let mode = prop_oneof![
+        Just(None),
+        Just(Some(Mode::Publish)),
+        Just(Some(Mode::Request))
+    ];
+    let one = (what, mode).prop_map(|(what, mode)| Match {
+        mode: if matches!(what, What::Source(_)) {
+            None
+        } else {
+            mode
+        },
+        what,
+    });
+    let target = prop_oneof![
+        (0_u8..4).prop_map(|i| Target::Pool(format!("live/{i}"))),
+        Just(Target::Reject)
+    ];
+    (
+        any::<bool>(),
+        0_u8..4,
+        prop::collection::vec(one, 1..4),
+        target,
+        0_u32..3,
+    )
+        .prop_map(|(renamed, service, matches, target, streams)| Route {
+            name: if renamed { "-new" } else { "" }.to_owned(),
+            service: format!("live/{service}"),
+            matches,
+            target,
+            quota: Quota {
+                streams: (streams > 0).then_some(streams),
+                ..Quota::default()
+            },
+        })
+}
+
+/// What `ROUTES` should say of `vip`, as the first route that has the match says it.
+fn wanted_routes<'a>(
+    desired: &'a Desired,
+    service: &Service,
+    vip: IpAddr,
+) -> Vec<(&'a Match, &'a Route)> {
+    let mut seen = BTreeSet::new();
+    let there = |name: &str| desired.services.iter().any(|s| s.name == name);
+    let stream = service.protocol == Protocol::Srt && service.handshake == Handshake::Stream;
+    desired
+        .routes
+        .iter()
+        .filter(|r| stream && r.service == service.name)
+        .filter(|r| !matches!(&r.target, Target::Pool(name) if !there(name)))
+        .flat_map(|r| r.matches.iter().map(move |m| (m, r)))
+        .filter(|(m, _)| match &m.what {
+            What::Source(range) => range.addr().is_ipv4() == vip.is_ipv4(),
+            _ => true,
+        })
+        .filter(|(m, _)| seen.insert((*m).clone()))
+        .collect()
+}
+
+fn assert_routes(maps: &Observed, desired: &Desired, before: &Observed) {
+    let mut keys = BTreeSet::new();
+    for service in &desired.services {
+        for vip in &service.vips {
+            let key = ServiceKey::new(to_abi(*vip), service.port, abi::UDP);
+            let entry = maps.services[&key];
+            let wanted = wanted_routes(desired, service, *vip);
+            let mut flags = 0;
+            for (m, route) in &wanted {
+                let key = m.key(entry.id);
+                let found = maps.routes[&key];
+                assert_eq!(maps.route_names[&found.route], route.name);
+                assert_eq!(
+                    maps.quotas[&found.route].streams,
+                    route.quota.streams.unwrap_or(0)
+                );
+                assert_eq!(usize::from(found.length), key.text.len());
+                match &route.target {
+                    Target::Reject => assert_eq!(found.pool, abi::NO_POOL),
+                    Target::Pool(name) => assert_eq!(
+                        maps.pools[&found.pool],
+                        PoolName {
+                            service: name.clone(),
+                            is_v4: vip.is_ipv4()
+                        }
+                    ),
+                }
+                flags |= key.field.flag();
+                if m.mode.is_some() {
+                    flags |= abi::SERVICE_ROUTES_MODE;
+                }
+                keys.insert(key);
+            }
+            assert_eq!(entry.flags >> 16, flags >> 16);
+        }
+    }
+    assert_eq!(maps.routes.keys().cloned().collect::<BTreeSet<_>>(), keys);
+    // Who is wanted no more keeps its index until it is idle, and who is wanted as long as it is.
+    for (index, name) in &before.route_names {
+        match maps.route_names.get(index) {
+            Some(now) => assert_eq!(now, name),
+            None => assert!(before.idle_routes.contains(index)),
+        }
+    }
+    let named: BTreeSet<&String> = maps.route_names.values().collect();
+    assert_eq!(named.len(), maps.route_names.len(), "one index a route");
+    for (pool, name) in &maps.pools {
+        let service = desired.services.iter().find(|s| s.name == name.service);
+        let Some(service) = service else { continue };
+        let mut members: Vec<IpAddr> = service
+            .backends
+            .iter()
+            .filter(|b| !b.draining && b.address.is_ipv4() == name.is_v4)
+            .flat_map(|b| std::iter::repeat_n(b.address, b.weight.into()))
+            .collect();
+        let mut found: Vec<IpAddr> = maps.tables[pool]
+            .iter()
+            .map(|slot| from_abi(&maps.backends[slot].address))
+            .collect();
+        members.sort_unstable();
+        found.sort_unstable();
+        let used = services::known(maps).any(|(_, s)| s.pool == *pool && !services::is_closing(*s))
+            || maps.routes.values().any(|r| r.pool == *pool);
+        assert!(!used || members == found, "pool {pool} of {name:?}");
+    }
 }
 
 /// What the maps say, in the words of the desired state.
@@ -102,18 +257,25 @@ fn assert_is_desired(
             wanted_keys.extend([key, ServiceKey::vip(key.address)]);
             assert_eq!(maps.service_names[&entry.id], service.name);
             assert_eq!(maps.vips[&entry.id].address, key.address);
+            let is_stream =
+                service.protocol == Protocol::Srt && service.handshake == Handshake::Stream;
             let flags = [
                 (abi::SERVICE_SRT, service.protocol == Protocol::Srt),
                 (
                     abi::SERVICE_SOURCE_RANGES,
                     !service.source_ranges.is_empty(),
                 ),
+                (abi::SERVICE_STREAM, is_stream),
+                (abi::SERVICE_ROUTED_ONLY, is_stream && service.routed_only),
                 (abi::SERVICE_AFFINITY, service.affinity),
                 (abi::SERVICE_ELSEWHERE, service.elsewhere),
             ];
             let flags = flags.into_iter().filter(|(_, set)| *set);
-            assert_eq!(entry.flags, flags.fold(0, |all, (flag, _)| all | flag));
-            assert_eq!(u32::from(maps.vips[&entry.id].flags), entry.flags);
+            assert_eq!(
+                entry.flags & 0xffff,
+                flags.fold(0, |all, (flag, _)| all | flag)
+            );
+            assert_eq!(u32::from(maps.vips[&entry.id].flags), entry.flags & 0xffff);
             let sources: BTreeSet<IpNet> = maps
                 .sources
                 .iter()
@@ -165,7 +327,11 @@ fn assert_is_desired(
     assert_eq!(ids.len(), services::known(maps).count(), "one id a service");
     assert_eq!(ids, maps.vips.keys().copied().collect());
     assert!(maps.sources.iter().all(|(id, _)| ids.contains(id)));
-    let pools: BTreeSet<u16> = services::known(maps).map(|(_, s)| s.pool).collect();
+    let routed = maps.routes.values().map(|route| route.pool);
+    let pools: BTreeSet<u16> = services::known(maps)
+        .map(|(_, s)| s.pool)
+        .chain(routed.filter(|pool| *pool != abi::NO_POOL))
+        .collect();
     assert_eq!(pools, maps.tables.keys().copied().collect());
     let backends: BTreeMap<_, _> = desired
         .services
@@ -247,9 +413,12 @@ proptest! {
             maps.idle_gone = gone.map(|(s, _)| *s).filter(|s| idle >> (s % 16) & 1 == 1).collect();
             let closing = services::known(&maps).filter(|(_, s)| services::is_closing(**s));
             maps.idle_closing = closing.map(|(_, s)| s.id).filter(|id| idle >> (id % 16) & 1 == 1).collect();
+            let unmatched = maps.quotas.keys().filter(|i| !maps.routes.values().any(|r| r.route == **i));
+            maps.idle_routes = unmatched.copied().filter(|i| idle >> (i % 16) & 1 == 1).collect();
             let before = maps.clone();
             run(&mut maps, &desired, &ports);
             assert_is_desired(&maps, &before, &desired, &ports);
+            assert_routes(&maps, &desired, &before);
             for (slot, entry) in &maps.backends {
                 let Some(old) = before.backends.get(slot) else { continue };
                 let moved = (old.address, old.port) != (entry.address, entry.port);
