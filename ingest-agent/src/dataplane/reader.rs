@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -203,9 +203,13 @@ impl Reader {
         Ok(views)
     }
 
-    /// What the caller of a flow asked for. Of an earlier caller on this port, unless its socket id is the flow's.
-    pub fn stream_id(&self, key: &abi::FlowKey) -> Result<Option<abi::StreamId>, Error> {
-        self.maps.stream_ids.get(key)
+    /// What the callers of flows asked for. Of an earlier caller on that port, unless its socket id is the flow's.
+    pub fn stream_ids(&self) -> Result<HashMap<abi::FlowKey, abi::StreamId>, Error> {
+        let mut stream_ids = HashMap::new();
+        self.maps.stream_ids.for_each(|key, stream| {
+            stream_ids.insert(*key, *stream);
+        })?;
+        Ok(stream_ids)
     }
 
     /// The keys of our cookies. Whoever has them opens sessions under any address.
