@@ -9,6 +9,7 @@ mod events;
 mod gro;
 mod modes;
 mod reconcile;
+mod rotation;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,6 +32,7 @@ use self::{
     gro::PodGro,
     modes::{Modes, Prober},
     reconcile::Outcome,
+    rotation::Rotation,
 };
 use crate::{
     cli::{Delivery, StreamIds},
@@ -88,6 +90,7 @@ pub struct Agent {
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
     drains: Drains,
+    rotation: Rotation,
     /// Where it was asked for and is of use.
     gro: Option<PodGro>,
     /// To the people of the cluster, where there is one.
@@ -109,6 +112,7 @@ impl Agent {
         notices: Option<mpsc::Sender<Notice>>,
     ) -> Result<(Self, PortWatcher), Error> {
         dataplane.set_config(config)?;
+        let rotation = Rotation::begin(&mut dataplane, settings.secret_rotation)?;
         let uplinks = dataplane.uplinks();
         let veth = uplinks.iter().any(|uplink| uplink.is_veth);
         let indexes = uplinks.iter().map(|uplink| uplink.ifindex).collect();
@@ -128,6 +132,7 @@ impl Agent {
             metrics,
             probes,
             drains: Drains::default(),
+            rotation,
             gro: None,
             notices,
             retry: None,
@@ -238,6 +243,7 @@ impl Agent {
                 }
                 ifindex = polling(&mut self.gro) => self.modes.reconsider(ifindex),
                 () = until(wake) => self.probe(),
+                () = time::sleep_until(self.rotation.due()) => self.rotation.rotate(&mut self.dataplane),
                 () = until(retry) => self.reconcile_or_retry(),
             }
         }
