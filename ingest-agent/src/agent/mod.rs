@@ -41,7 +41,7 @@ use crate::{
     metrics::{AgentMetrics, Probes},
     notice::Notice,
     ports::PortWatcher,
-    reconcile::{Observed, PodPort},
+    reconcile::{Observed, PodPort, Route},
     source::{self, Snapshot, Update},
 };
 
@@ -95,6 +95,8 @@ pub struct Agent {
     gro: Option<PodGro>,
     /// To the people of the cluster, where there is one.
     notices: Option<mpsc::Sender<Notice>>,
+    /// What was told to be in force. None: nothing, or it is to be told again.
+    told_routes: Option<Vec<Route>>,
     /// When to try again, and how long that was put off.
     retry: Option<(Instant, Duration)>,
 }
@@ -135,6 +137,7 @@ impl Agent {
             rotation,
             gro: None,
             notices,
+            told_routes: None,
             retry: None,
         };
         if let Some(netns_dir) = &agent.settings.pod_gro {
@@ -179,6 +182,7 @@ impl Agent {
     /// The maps are up to date: nothing to try again, and ready, if it was the first time.
     fn done(&mut self) {
         self.retry = None;
+        self.tell_routes();
         if self.snapshot.is_none() || self.probes.is_ready() {
             return;
         }
@@ -285,6 +289,9 @@ impl Agent {
             Outcome::Refused(error) => {
                 self.waiting = std::mem::replace(&mut self.snapshot, last_good);
                 self.reconcile_or_retry();
+                let why = error.chain();
+                self.tell(Notice::PlanRefused { why });
+                self.told_routes = None;
                 return Err(error);
             }
         }
@@ -304,6 +311,19 @@ impl Agent {
             && let Err(error) = notices.try_send(notice)
         {
             debug!(%error, "a notice is lost");
+        }
+    }
+
+    /// Tells which routes are in force, where that is news.
+    fn tell_routes(&mut self) {
+        let Some(snapshot) = &self.snapshot else {
+            return;
+        };
+        let routes = &snapshot.desired.routes;
+        if self.notices.is_some() && self.told_routes.as_ref() != Some(routes) {
+            let routes = routes.clone();
+            self.told_routes = Some(routes.clone());
+            self.tell(Notice::RoutesInForce { routes });
         }
     }
 
