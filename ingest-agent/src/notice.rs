@@ -2,6 +2,8 @@
 
 use ingest_common::{abi::CutReason, srt::Rejection};
 
+use crate::reconcile::Route;
+
 /// Something that happened to a backend or a service here. Names are those of the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -36,5 +38,15 @@ pub enum Notice {
     Drained {
         /// `namespace/name` of the pod.
         backend: String,
+    },
+    /// The maps hold these routes, and no others.
+    RoutesInForce {
+        /// All.
+        routes: Vec<Route>,
+    },
+    /// The maps cannot hold what is desired now; the last good state stays in force.
+    PlanRefused {
+        /// Why.
+        why: String,
     },
 }

@@ -42,7 +42,7 @@ impl Scene {
 
     /// As told.
     pub fn with(layout: Layout, delivery: &str, options: &ListenerOptions) -> Result<Self> {
-        Self::changed(layout, delivery, options, &[], |_, _| ())
+        Self::changed(layout, delivery, options, &[], |config, _| config)
     }
 
     /// The same, but with what `change` makes of the agent's file, and with more `arguments` for the agent. The first
@@ -52,11 +52,13 @@ impl Scene {
         delivery: &str,
         options: &ListenerOptions,
         arguments: &[&str],
-        change: impl FnOnce(&mut Config, &[Pod]),
+        change: impl FnOnce(Config, &[Pod]) -> Config,
     ) -> Result<Self> {
         let topology = Topology::with(layout)?;
-        let mut config = Config::of_family(&topology.pods, options.family);
-        change(&mut config, &topology.pods);
+        let config = change(
+            Config::of_family(&topology.pods, options.family),
+            &topology.pods,
+        );
         let listeners = (1..)
             .zip(&topology.pods)
             .map(|(times, pod)| {

@@ -9,6 +9,7 @@ mod events;
 mod gro;
 mod modes;
 mod reconcile;
+mod rotation;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,6 +32,7 @@ use self::{
     gro::PodGro,
     modes::{Modes, Prober},
     reconcile::Outcome,
+    rotation::Rotation,
 };
 use crate::{
     cli::{Delivery, StreamIds},
@@ -39,7 +41,7 @@ use crate::{
     metrics::{AgentMetrics, Probes},
     notice::Notice,
     ports::PortWatcher,
-    reconcile::{Observed, PodPort},
+    reconcile::{Observed, PodPort, Route},
     source::{self, Snapshot, Update},
 };
 
@@ -88,10 +90,13 @@ pub struct Agent {
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
     drains: Drains,
+    rotation: Rotation,
     /// Where it was asked for and is of use.
     gro: Option<PodGro>,
     /// To the people of the cluster, where there is one.
     notices: Option<mpsc::Sender<Notice>>,
+    /// What was told to be in force. None: nothing, or it is to be told again.
+    told_routes: Option<Vec<Route>>,
     /// When to try again, and how long that was put off.
     retry: Option<(Instant, Duration)>,
 }
@@ -109,6 +114,7 @@ impl Agent {
         notices: Option<mpsc::Sender<Notice>>,
     ) -> Result<(Self, PortWatcher), Error> {
         dataplane.set_config(config)?;
+        let rotation = Rotation::begin(&mut dataplane, settings.secret_rotation)?;
         let uplinks = dataplane.uplinks();
         let veth = uplinks.iter().any(|uplink| uplink.is_veth);
         let indexes = uplinks.iter().map(|uplink| uplink.ifindex).collect();
@@ -128,8 +134,10 @@ impl Agent {
             metrics,
             probes,
             drains: Drains::default(),
+            rotation,
             gro: None,
             notices,
+            told_routes: None,
             retry: None,
         };
         if let Some(netns_dir) = &agent.settings.pod_gro {
@@ -174,6 +182,7 @@ impl Agent {
     /// The maps are up to date: nothing to try again, and ready, if it was the first time.
     fn done(&mut self) {
         self.retry = None;
+        self.tell_routes();
         if self.snapshot.is_none() || self.probes.is_ready() {
             return;
         }
@@ -238,6 +247,7 @@ impl Agent {
                 }
                 ifindex = polling(&mut self.gro) => self.modes.reconsider(ifindex),
                 () = until(wake) => self.probe(),
+                () = time::sleep_until(self.rotation.due()) => self.rotation.rotate(&mut self.dataplane),
                 () = until(retry) => self.reconcile_or_retry(),
             }
         }
@@ -279,6 +289,9 @@ impl Agent {
             Outcome::Refused(error) => {
                 self.waiting = std::mem::replace(&mut self.snapshot, last_good);
                 self.reconcile_or_retry();
+                let why = error.chain();
+                self.tell(Notice::PlanRefused { why });
+                self.told_routes = None;
                 return Err(error);
             }
         }
@@ -298,6 +311,19 @@ impl Agent {
             && let Err(error) = notices.try_send(notice)
         {
             debug!(%error, "a notice is lost");
+        }
+    }
+
+    /// Tells which routes are in force, where that is news.
+    fn tell_routes(&mut self) {
+        let Some(snapshot) = &self.snapshot else {
+            return;
+        };
+        let routes = &snapshot.desired.routes;
+        if self.notices.is_some() && self.told_routes.as_ref() != Some(routes) {
+            let routes = routes.clone();
+            self.told_routes = Some(routes.clone());
+            self.tell(Notice::RoutesInForce { routes });
         }
     }
 

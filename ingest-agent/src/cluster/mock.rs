@@ -10,7 +10,10 @@ use http_body_util::{
 };
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 use tower_test::mock::{self, Handle, SendResponse};
 
 use super::{Cluster, Options};
@@ -39,6 +42,9 @@ pub(super) struct Server {
     pub(super) services: mpsc::UnboundedReceiver<Call>,
     pub(super) slices: mpsc::UnboundedReceiver<Call>,
     pub(super) pods: mpsc::UnboundedReceiver<Call>,
+    /// Nobody need look: until [`Server::install_routes`] they are answered 404.
+    pub(super) routes: mpsc::UnboundedReceiver<Call>,
+    installed: watch::Sender<bool>,
     /// Events and status.
     pub(super) writes: mpsc::UnboundedReceiver<Call>,
 }
@@ -111,6 +117,8 @@ impl Server {
         let (to_services, services) = mpsc::unbounded_channel();
         let (to_slices, slices) = mpsc::unbounded_channel();
         let (to_pods, pods) = mpsc::unbounded_channel();
+        let (to_routes, routes) = mpsc::unbounded_channel();
+        let (installed, is_installed) = watch::channel(false);
         let (to_writes, writes) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some((request, reply)) = handle.next_request().await {
@@ -129,6 +137,11 @@ impl Server {
                     (true, Some("services")) => &to_services,
                     (true, Some("endpointslices")) => &to_slices,
                     (true, Some("pods")) => &to_pods,
+                    (true, Some("streamroutes")) if *is_installed.borrow() => &to_routes,
+                    (true, Some("streamroutes")) => {
+                        call.refuse(404);
+                        continue;
+                    }
                     _ => &to_writes,
                 };
                 // A test that has seen enough has dropped its end.
@@ -139,8 +152,15 @@ impl Server {
             services,
             slices,
             pods,
+            routes,
+            installed,
             writes,
         }
+    }
+
+    /// From now on the cluster knows StreamRoutes.
+    pub(super) fn install_routes(&self) {
+        self.installed.send_replace(true);
     }
 }
 

@@ -2,6 +2,7 @@
 //! out, and back to the cluster's people Events and the status of our own Services. The only place that knows `kube`.
 //!
 //! * `translate`: from objects to the desired state; pure, no I/O and no clock.
+//! * [`stream_route`]: the resource that users write routes in.
 //! * `watch`: keeps copies of the objects, whatever the API server does.
 //! * `tell`: Events and status.
 //!
@@ -11,6 +12,7 @@ mod connect;
 mod error;
 #[cfg(test)]
 mod mock;
+pub mod stream_route;
 mod tell;
 mod translate;
 mod watch;
@@ -34,6 +36,17 @@ pub const STEER_LABEL: &str = "ingest.steering.dev/steer";
 pub const PROTOCOL_ANNOTATION: &str = "ingest.steering.dev/protocol";
 /// Annotation of Services of our class: the addresses they want, separated by commas.
 pub const VIPS_ANNOTATION: &str = "ingest.steering.dev/vips";
+
+/// Annotation of Services: who answers callers' handshakes, `stream` (the kernel, by Stream ID) or `client` (the pods).
+pub const HANDSHAKE_ANNOTATION: &str = "ingest.steering.dev/handshake";
+/// Annotation of Services: what becomes of streams that no route matches, `default` (the Service's own pods) or `reject`.
+pub const UNROUTED_ANNOTATION: &str = "ingest.steering.dev/unrouted";
+/// Annotation of Services: `true` bounds each pod's sessions to a quarter above the mean.
+pub const BALANCE_ANNOTATION: &str = "ingest.steering.dev/balance";
+/// Annotation of Pods: share of new sessions, 1 to 100.
+pub const WEIGHT_ANNOTATION: &str = "ingest.steering.dev/weight";
+/// Annotation of Pods: most sessions at once.
+pub const SESSION_LIMIT_ANNOTATION: &str = "ingest.steering.dev/session-limit";
 
 /// What the command line says of the source.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! `ingest-agent routes`
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use ingest_common::abi;
 use serde::Serialize;
@@ -68,7 +68,6 @@ fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
             let RouteView {
                 route,
                 name,
-                services: ids,
                 pools,
                 matches,
                 quota,
@@ -77,20 +76,17 @@ fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
             } = view;
             let mut names: Vec<String> = services
                 .iter()
-                .filter(|s| ids.contains(&s.service.id))
+                .filter(|s| pools.contains_key(&s.service.id))
                 .map(|s| s.name.clone())
                 .collect();
             names.dedup();
+            let own: BTreeSet<u16> = pools.values().copied().collect();
             RouteRow {
                 name: name.clone(),
                 id: *route,
                 services: names,
-                pools: pools
-                    .iter()
-                    .copied()
-                    .filter(|pool| *pool != abi::NO_POOL)
-                    .collect(),
-                rejects: pools.contains(&abi::NO_POOL),
+                pools: own.iter().copied().filter(|p| *p != abi::NO_POOL).collect(),
+                rejects: own.contains(&abi::NO_POOL),
                 matches: *matches,
                 sessions: *active,
                 sessions_limit: (quota.streams > 0).then_some(quota.streams),
@@ -190,8 +186,7 @@ mod tests {
         let acme = RouteView {
             route: 7,
             name: "live/acme".into(),
-            services: [3, 4].into(),
-            pools: [5].into(),
+            pools: [(3, 5), (4, 5)].into(),
             matches: 6,
             quota: abi::Quota {
                 // 5 a second, 20 and 99.9 Mbit/s.
@@ -215,8 +210,7 @@ mod tests {
         let banned = RouteView {
             route: 8,
             name: "live/banned".into(),
-            services: [3].into(),
-            pools: [abi::NO_POOL].into(),
+            pools: [(3, abi::NO_POOL)].into(),
             ..Default::default()
         };
         // One service with two VIPs.

@@ -14,9 +14,10 @@ use serde::Serialize;
 use super::services::{is_live, is_of};
 use crate::{
     cli::{Output, Streams},
-    dataplane::{self, BackendView, Reader, ServiceView},
+    dataplane::{self, BackendView, Reader, RouteView, ServiceView},
     error::Error,
     output::{self, age, bitrate, dash, print, print_text, socket},
+    redact,
 };
 
 /// A stream: a session that a pod has accepted.
@@ -30,6 +31,22 @@ pub struct StreamRow {
     pub vip: String,
     /// `namespace/name` of the pod; absent: its slot has another backend by now.
     pub backend: Option<String>,
+    /// What the caller asks for, as `--stream-ids` says; absent: it has not said, or not to us.
+    pub stream_id: Option<String>,
+    /// Bytes of the whole of it; more than 128 are not kept.
+    pub stream_id_length: Option<u16>,
+    /// `namespace/name` of the route that chose its pool; absent: it is the service's own.
+    pub route: Option<String>,
+    /// Milliseconds that the caller wants to receive with.
+    pub receiver_latency_ms: Option<u16>,
+    /// Milliseconds that the caller wants the pod to receive with.
+    pub sender_latency_ms: Option<u16>,
+    /// `AES-128`, `AES-192`, `AES-256`, or `none`; absent: not known.
+    pub encryption: Option<&'static str>,
+    /// The caller's SRT version, as `1.5.1`; absent: not known.
+    pub peer_version: Option<String>,
+    /// The group that the link is bonded in.
+    pub group: Option<u32>,
     /// `established`, `ended` or `cut`.
     pub state: &'static str,
     /// Why it was cut.
@@ -72,13 +89,13 @@ pub(super) fn run(pin_root: &Path, output: Output, args: &Streams) -> Result<(),
         } else {
             Sample::take(&reader)?
         };
-        let rows = rows(
-            &now,
-            &before,
-            &reader.services()?,
-            &reader.backends()?,
-            args.all,
-        );
+        let known = Known {
+            services: reader.services()?,
+            backends: reader.backends()?,
+            routes: reader.routes()?,
+            stream_ids: reader.stream_ids()?,
+        };
+        let rows = rows(&now, &before, &known, args);
         match output {
             Output::Table if args.watch => {
                 // From the top of an empty screen, where there is a screen.
@@ -123,15 +140,20 @@ impl Sample {
     }
 }
 
-fn rows(
-    now: &Sample,
-    before: &Sample,
-    services: &[ServiceView],
-    backends: &[BackendView],
-    all: bool,
-) -> Vec<StreamRow> {
-    let services: HashMap<u16, &ServiceView> = services.iter().map(|s| (s.service.id, s)).collect();
-    let backends: HashMap<u16, &BackendView> = backends.iter().map(|b| (b.slot, b)).collect();
+/// What the maps say about flows besides the flows.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    services: Vec<ServiceView>,
+    backends: Vec<BackendView>,
+    routes: Vec<RouteView>,
+    stream_ids: HashMap<abi::FlowKey, abi::StreamId>,
+}
+
+fn rows(now: &Sample, before: &Sample, known: &Known, args: &Streams) -> Vec<StreamRow> {
+    let services: HashMap<u16, &ServiceView> =
+        known.services.iter().map(|s| (s.service.id, s)).collect();
+    let backends: HashMap<u16, &BackendView> = known.backends.iter().map(|b| (b.slot, b)).collect();
+    let routes: HashMap<u16, &RouteView> = known.routes.iter().map(|r| (r.route, r)).collect();
     let earlier: HashMap<abi::FlowKey, &abi::Flow> = before
         .flows
         .iter()
@@ -143,7 +165,7 @@ fn rows(
         now.flows.iter().map(|(key, flow)| (*key, flow)).collect();
     let mut rows: Vec<StreamRow> = flows
         .iter()
-        .filter(|(_, flow)| all || is_live(flow))
+        .filter(|(_, flow)| args.all || is_live(flow))
         .map(|(key, flow)| {
             let service = services.get(&key.service);
             let since = earlier
@@ -156,6 +178,12 @@ fn rows(
             #[expect(clippy::cast_precision_loss, reason = "a rate is no exact number")]
             let rate = (seconds > 0.0).then(|| bytes as f64 * 8.0 / seconds);
             let state = FlowState::from_u8(flow.state);
+            let asked = known
+                .stream_ids
+                .get(key)
+                .filter(|stream| stream.caller_id == flow.caller_id);
+            // Latencies and a version are in HSREQ, which HSv4 sends later.
+            let in_hsreq = asked.filter(|stream| stream.version != 0);
             StreamRow {
                 client: socket(&key.address, key.port),
                 service: service.map_or_else(dash, |s| s.name.clone()),
@@ -164,6 +192,14 @@ fn rows(
                     .get(&flow.slot)
                     .filter(|b| is_of(flow, b))
                     .map(|b| b.name.clone()),
+                stream_id: asked.and_then(|stream| redact::stream_id(stream, args.stream_ids)),
+                stream_id_length: asked.map(|stream| stream.length).filter(|l| *l > 0),
+                route: routes.get(&flow.route).map(|route| route.name.clone()),
+                receiver_latency_ms: in_hsreq.map(|stream| stream.receiver_latency),
+                sender_latency_ms: in_hsreq.map(|stream| stream.sender_latency),
+                encryption: asked.map(encryption),
+                peer_version: in_hsreq.map(|stream| version(stream.version)),
+                group: asked.map(|stream| stream.group).filter(|group| *group != 0),
                 state: state.as_str(),
                 cut_reason: CutReason::from_u8(flow.cut_reason)
                     .filter(|_| state == FlowState::Cut)
@@ -197,8 +233,13 @@ fn table(rows: &[StreamRow]) -> String {
         [
             "CLIENT",
             "SERVICE",
+            "STREAM-ID",
+            "ROUTE",
             "POD",
             "STATE",
+            ">LATENCY",
+            "ENC",
+            "PEER",
             ">BITRATE",
             ">PACKETS",
             ">LOST",
@@ -211,9 +252,14 @@ fn table(rows: &[StreamRow]) -> String {
             [
                 r.client.clone(),
                 r.service.clone(),
+                r.stream_id.clone().unwrap_or_else(dash),
+                r.route.clone().unwrap_or_else(dash),
                 r.backend.clone().unwrap_or_else(dash),
                 r.cut_reason
                     .map_or_else(|| r.state.to_owned(), |why| format!("{}: {why}", r.state)),
+                latency(r),
+                r.encryption.unwrap_or("-").to_owned(),
+                r.peer_version.clone().unwrap_or_else(dash),
                 r.up_bits_per_second.map_or_else(dash, bitrate),
                 r.up_packets.to_string(),
                 r.lost.to_string(),
@@ -226,122 +272,30 @@ fn table(rows: &[StreamRow]) -> String {
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(port: u16) -> abi::FlowKey {
-        abi::FlowKey {
-            address: abi::v4_mapped([198, 51, 100, 7]),
-            port,
-            service: 3,
-        }
-    }
-
-    fn flow(bytes: u64) -> abi::Flow {
-        abi::Flow {
-            accepted_ns: 1_000_000_000,
-            slot: 4,
-            incarnation: 1,
-            state: FlowState::Established as u8,
-            up: abi::Up {
-                bytes,
-                gaps: 9,
-                out_of_order: 2,
-                seen_ns: 10_000_000_000,
-                ..Default::default()
-            },
-            down: abi::Down {
-                rtt_us: 21_400,
-                ..Default::default()
-            },
-            ..Default::default()
-        }
-    }
-
-    fn sample(at: Instant, flows: Vec<(abi::FlowKey, abi::Flow)>) -> Sample {
-        Sample {
-            at,
-            now_ns: 11_000_000_000,
-            flows,
-        }
-    }
-
-    fn views() -> ([ServiceView; 1], [BackendView; 1]) {
-        let service = ServiceView {
-            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
-            service: abi::Service {
-                id: 3,
-                ..Default::default()
-            },
-            name: "live/srt".into(),
-            traffic: abi::Traffic::default(),
-            splices: abi::SpliceStats::default(),
-        };
-        let backend = BackendView {
-            slot: 4,
-            backend: abi::Backend {
-                incarnation: 1,
-                ..Default::default()
-            },
-            health: abi::Health::default(),
-            name: "live/pod-a".into(),
-            traffic: abi::Traffic::default(),
-            probe: abi::Probe::default(),
-        };
-        ([service], [backend])
-    }
-
-    #[test]
-    fn the_bitrate_is_that_of_the_sample() {
-        let (services, backends) = views();
-        let start = Instant::now();
-        let before = sample(start, vec![(key(40000), flow(1_000_000))]);
-        let now = sample(
-            start + Duration::from_secs(2),
-            vec![
-                (key(40000), flow(2_000_000)),
-                (key(40001), flow(500)),
-                (key(40001), flow(500)),
-            ],
-        );
-        let rows = rows(&now, &before, &services, &backends, false);
-        assert_eq!(rows.len(), 2, "a flow met twice is one");
-        assert_eq!(rows[0].up_bits_per_second, Some(4_000_000.0));
-        assert_eq!(
-            rows[1].up_bits_per_second,
-            Some(2_000.0),
-            "new since the sample began"
-        );
-        assert_eq!(
-            (rows[0].lost, rows[0].rtt_ms, rows[0].idle_ms),
-            (7, Some(21.4), 1000)
-        );
-        assert_eq!(rows[0].backend.as_deref(), Some("live/pod-a"));
-        let text = table(&rows);
-        assert!(
-            text.contains("4.0 Mbit/s") && text.contains("21.4 ms") && text.contains("10s"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_has_ended_is_shown_only_when_asked_for() {
-        let (services, backends) = views();
-        let cut = abi::Flow {
-            state: FlowState::Cut as u8,
-            cut_reason: CutReason::Silent as u8,
-            incarnation: 9,
-            ..flow(0)
-        };
-        let now = sample(Instant::now(), vec![(key(1), cut)]);
-        assert_eq!(rows(&now, &now, &services, &backends, false), []);
-        let rows = rows(&now, &now, &services, &backends, true);
-        assert_eq!(
-            (rows[0].cut_reason, &rows[0].backend),
-            (Some("silent"), &None)
-        );
-        assert_eq!(rows[0].up_bits_per_second, None);
-        assert!(table(&rows).contains("cut: silent"));
+/// What the caller asked for; two numbers where it wants to receive with another one than the pod is to.
+fn latency(row: &StreamRow) -> String {
+    match (row.receiver_latency_ms, row.sender_latency_ms) {
+        (Some(receiver), Some(sender)) if receiver != sender => format!("{receiver}/{sender} ms"),
+        (Some(latency), _) => format!("{latency} ms"),
+        _ => dash(),
     }
 }
+
+fn encryption(stream: &abi::StreamId) -> &'static str {
+    match (stream.encrypted, stream.encryption) {
+        (0, _) => "none",
+        (_, 3) => "AES-192",
+        (_, 4) => "AES-256",
+        // libsrt's default length, where none was advertised.
+        _ => "AES-128",
+    }
+}
+
+/// `1.5.1` of `0x00010501`.
+fn version(version: u32) -> String {
+    let [_, major, minor, patch] = version.to_be_bytes();
+    format!("{major}.{minor}.{patch}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -61,10 +61,8 @@ pub struct RouteView {
     pub route: u16,
     /// `namespace/name`.
     pub name: String,
-    /// Ids of the services whose callers it is for.
-    pub services: BTreeSet<u16>,
-    /// Where they go; [`abi::NO_POOL`]: nowhere.
-    pub pools: BTreeSet<u16>,
+    /// By id of the service whose callers it is for, where they go; [`abi::NO_POOL`]: nowhere.
+    pub pools: BTreeMap<u16, u16>,
     /// Entries of `ROUTES`: its matches, counted once a VIP.
     pub matches: usize,
     /// What its streams may use.
@@ -183,8 +181,7 @@ impl Reader {
         })?;
         self.maps.routes.for_each(|_, key, route| {
             if let Some(view) = views.get_mut(&route.route) {
-                view.services.insert(key.service);
-                view.pools.insert(route.pool);
+                view.pools.insert(key.service, route.pool);
                 view.matches += 1;
             }
         })?;
@@ -203,9 +200,13 @@ impl Reader {
         Ok(views)
     }
 
-    /// What the caller of a flow asked for. Of an earlier caller on this port, unless its socket id is the flow's.
-    pub fn stream_id(&self, key: &abi::FlowKey) -> Result<Option<abi::StreamId>, Error> {
-        self.maps.stream_ids.get(key)
+    /// What the callers of flows asked for. Of an earlier caller on that port, unless its socket id is the flow's.
+    pub fn stream_ids(&self) -> Result<HashMap<abi::FlowKey, abi::StreamId>, Error> {
+        let mut stream_ids = HashMap::new();
+        self.maps.stream_ids.for_each(|key, stream| {
+            stream_ids.insert(*key, *stream);
+        })?;
+        Ok(stream_ids)
     }
 
     /// The keys of our cookies. Whoever has them opens sessions under any address.

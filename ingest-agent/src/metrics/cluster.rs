@@ -17,6 +17,7 @@ pub struct ClusterMetrics {
     conditions: Family<Condition, Gauge>,
     events: Family<Outcome, Counter>,
     status_writes: Family<Outcome, Counter>,
+    route_status_writes: Family<Outcome, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +53,11 @@ impl ClusterMetrics {
                 .get_or_create(&Outcome { result })
                 .inc_by(0);
         }
+        for result in ["written", "outrun", "failed"] {
+            self.route_status_writes
+                .get_or_create(&Outcome { result })
+                .inc_by(0);
+        }
         registry.register(
             "watch_errors",
             "Failed lists and watches of the API server",
@@ -81,6 +87,11 @@ impl ClusterMetrics {
             "service_status_writes",
             "Writes to the status of Services of our class",
             self.status_writes.clone(),
+        );
+        registry.register(
+            "route_status_writes",
+            "Writes to the status of StreamRoutes",
+            self.route_status_writes.clone(),
         );
     }
 
@@ -133,5 +144,12 @@ impl ClusterMetrics {
     /// A status was `written`, or that `failed`.
     pub(crate) fn status_write(&self, result: &'static str) {
         self.status_writes.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A StreamRoute's status was `written`, another agent was first (`outrun`), or that `failed`.
+    pub(crate) fn route_status_write(&self, result: &'static str) {
+        self.route_status_writes
+            .get_or_create(&Outcome { result })
+            .inc();
     }
 }

@@ -3,11 +3,13 @@
 mod caller;
 mod encoder;
 mod listener;
+mod player;
 mod versions;
 
 pub use caller::{Caller, CallerEvent, CallerOptions};
 pub use encoder::{Ffmpeg, FfmpegRun, LiveTransmit};
 pub use listener::{Accepted, Listener, ListenerEvent, ListenerOptions, Session};
+pub use player::{Player, TestPicture};
 pub use versions::LIBSRT_VERSIONS;
 
 use std::net::{IpAddr, SocketAddr};

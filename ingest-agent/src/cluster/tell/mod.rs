@@ -1,14 +1,17 @@
-//! Back to the cluster's people: Events on Services and Pods, and the status of Services of our class.
+//! Back to the cluster's people: Events on Services and Pods, the status of Services of our class and of StreamRoutes.
 //!
 //! * `conditions`, `notices`: what is to be said. Pure.
 //! * `publish`: writes Events.
-//! * `status`: writes status.
+//! * `status`: writes the status of Services.
+//! * `route_status`, `routes`: what the status of StreamRoutes should say, and who writes it.
 //!
 //! Nothing here is waited for: an API server that hangs costs Events, never a change of the maps.
 
 mod conditions;
 mod notices;
 mod publish;
+mod route_status;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use tokio::{
 use self::{
     notices::{About, Notices, Saying},
     publish::{Post, Uids, publish},
+    route_status::InForce,
 };
 use super::translate::Derived;
 use crate::{metrics::ClusterMetrics, notice::Notice};
@@ -52,12 +56,20 @@ pub(super) fn spawn(
         metrics.clone(),
     ));
     tasks.spawn(status::keep(
-        client,
+        client.clone(),
         node.clone(),
         derived.clone(),
         metrics.clone(),
     ));
-    tasks.spawn(listen(node, derived, notices, posts, metrics));
+    let (force, in_force) = watch::channel(Arc::default());
+    tasks.spawn(routes::keep(
+        client,
+        node.clone(),
+        derived.clone(),
+        in_force,
+        metrics.clone(),
+    ));
+    tasks.spawn(listen(node, derived, notices, posts, force, metrics));
     sender
 }
 
@@ -67,6 +79,7 @@ async fn listen(
     mut derived: watch::Receiver<Arc<Derived>>,
     mut noticed: mpsc::Receiver<Notice>,
     posts: mpsc::Sender<Post>,
+    in_force: watch::Sender<Arc<InForce>>,
     metrics: ClusterMetrics,
 ) {
     let mut last = Arc::<Derived>::default();
@@ -96,7 +109,10 @@ async fn listen(
                 }
                 last = now;
             }
-            Some(notice) = noticed.recv() => sayings.extend(notices.take(notice, Instant::now())),
+            Some(notice) = noticed.recv() => {
+                learn(&notice, &in_force);
+                sayings.extend(notices.take(notice, Instant::now()));
+            }
             () = until(due) => sayings = notices.collect(Instant::now()),
         }
         for _ in 0..notices.take_dropped() {
@@ -108,6 +124,25 @@ async fn listen(
                 post(ready);
             }
         }
+    }
+}
+
+/// Takes note of what the maps hold.
+fn learn(notice: &Notice, in_force: &watch::Sender<Arc<InForce>>) {
+    match notice {
+        Notice::RoutesInForce { routes } => {
+            let routes = routes
+                .iter()
+                .map(|route| (route.name.clone(), route.clone()));
+            in_force.send_replace(Arc::new(InForce {
+                routes: routes.collect(),
+                refused: None,
+            }));
+        }
+        Notice::PlanRefused { why } => in_force.send_modify(|in_force| {
+            Arc::make_mut(in_force).refused = Some(why.clone());
+        }),
+        _ => {}
     }
 }
 

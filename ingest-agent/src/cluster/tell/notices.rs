@@ -134,6 +134,8 @@ impl Notices {
                 },
                 now,
             ),
+            // The status of routes tells of them.
+            Notice::RoutesInForce { .. } | Notice::PlanRefused { .. } => None,
         }
     }
 

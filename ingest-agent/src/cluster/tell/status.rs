@@ -108,7 +108,7 @@ async fn write(
 }
 
 /// Every node's own share of [`SPREAD`].
-fn jitter(node: &str) -> Duration {
+pub(super) fn jitter(node: &str) -> Duration {
     let mut hasher = DefaultHasher::new();
     node.hash(&mut hasher);
     SPREAD * (hasher.finish() % 1000) as u32 / 1000

@@ -2,7 +2,7 @@
 //! backends.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint, EndpointSlice},
 };
 
-use super::{LocalPods, ObjectName, View, hash, ports};
+use super::{Condition, LocalPods, ObjectName, View, hash, ports};
 use crate::{reconcile::Backend, source::not_unicast};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -73,6 +73,8 @@ pub(super) struct Endpoints {
     pub(super) backends: Vec<Backend>,
     /// UIDs of the pods behind them.
     pub(super) pod_uids: Vec<(ObjectName, String)>,
+    /// Annotations of pods that cannot be used.
+    unusable: Vec<Condition>,
     /// IPv4's, IPv6's.
     takers: [Takers; 2],
 }
@@ -85,6 +87,11 @@ pub(super) struct Takers {
 }
 
 impl Endpoints {
+    /// What pods say of themselves that cannot be used.
+    pub(super) fn tell(&self, conditions: &mut BTreeSet<Condition>) {
+        conditions.extend(self.unusable.iter().cloned());
+    }
+
     pub(super) fn takers(&self, is_ipv6: bool) -> Takers {
         self.takers[usize::from(is_ipv6)]
     }
@@ -127,13 +134,25 @@ impl Endpoints {
             takers.here |= takes && endpoint.is_local;
             takers.elsewhere |= takes && !endpoint.is_local;
             if endpoint.is_local {
+                let wish = endpoint.uid.map(|uid| rules.pods.wish(uid));
+                let wish = wish.unwrap_or_default();
+                let name = endpoint.name(*address, rules.service);
+                let unusable = wish
+                    .unusable
+                    .iter()
+                    .map(|(field, value)| Condition::Invalid {
+                        field,
+                        value: value.clone(),
+                        reason: "no number that can be used, on a pod behind it; it is ignored",
+                    });
+                endpoints.unusable.extend(unusable);
                 endpoints.backends.push(Backend {
-                    name: endpoint.name(*address, rules.service),
+                    name,
                     address: *address,
                     port: *port,
                     draining: !takes,
-                    weight: 1,
-                    limit: None,
+                    weight: wish.weight.unwrap_or(1),
+                    limit: wish.limit,
                     tenant: Tenant {
                         pod: endpoint.uid.map_or(0, hash::stable),
                         process: endpoint.process,

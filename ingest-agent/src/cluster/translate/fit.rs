@@ -17,6 +17,8 @@ use crate::reconcile::Service;
 pub(super) struct Candidate {
     pub(super) owner: ObjectName,
     pub(super) service: Service,
+    /// Whether routes lead to its IPv4 backends, and to its IPv6 ones.
+    pub(super) is_pool: [bool; 2],
 }
 
 type Conditions = BTreeMap<ObjectName, BTreeSet<Condition>>;
@@ -33,11 +35,20 @@ pub(super) fn fit(mut candidates: Vec<Candidate>, conditions: &mut Conditions) -
     avoid_loops(&mut candidates, &mut tell);
     let mut room = Room::default();
     let mut services = Vec::new();
-    for Candidate { owner, mut service } in candidates {
-        if service.vips.is_empty() {
+    for candidate in candidates {
+        let Candidate {
+            owner,
+            mut service,
+            is_pool,
+        } = candidate;
+        let has_vip = |v6: bool| service.vips.iter().any(|v| v.is_ipv6() == v6);
+        let families = [false, true].map(|v6| is_pool[usize::from(v6)] || has_vip(v6));
+        if families == [false; 2] {
             continue;
         }
-        let families = [false, true].map(|v6| service.vips.iter().any(|v| v.is_ipv6() == v6));
+        if service.vips.is_empty() {
+            service.port = 0;
+        }
         service
             .backends
             .retain(|b| families[usize::from(b.address.is_ipv6())]);
@@ -46,7 +57,7 @@ pub(super) fn fit(mut candidates: Vec<Candidate>, conditions: &mut Conditions) -
             let what = "backends of one Service port on this node";
             tell(&owner, Condition::LeftOut { what, limit });
         }
-        match room.take(&service) {
+        match room.take(&service, families) {
             Ok(()) => services.push(service),
             Err((what, limit)) => tell(&owner, Condition::LeftOut { what, limit }),
         }
@@ -68,7 +79,7 @@ fn resolve_conflicts(candidates: &mut [Candidate], tell: &mut impl FnMut(&Object
     }
     for (index, vip, first) in lost {
         let winner = candidates[first].service.name.clone();
-        let Candidate { owner, service } = &mut candidates[index];
+        let Candidate { owner, service, .. } = &mut candidates[index];
         service.vips.retain(|v| *v != vip);
         let port = service.port;
         tell(owner, Condition::VipConflict { vip, port, winner });
@@ -89,7 +100,7 @@ fn avoid_loops(candidates: &mut [Candidate], tell: &mut impl FnMut(&ObjectName, 
     if loops.is_empty() {
         return;
     }
-    for Candidate { owner, service } in candidates {
+    for Candidate { owner, service, .. } in candidates {
         let port = service.port;
         service.vips.retain(|vip| {
             let Some(backend) = loops.get(&(*vip, port)) else {
@@ -125,18 +136,18 @@ struct Room {
 
 impl Room {
     /// Takes all that `service` needs, or nothing.
-    fn take(&mut self, service: &Service) -> Result<(), (&'static str, usize)> {
+    fn take(
+        &mut self,
+        service: &Service,
+        families: [bool; 2],
+    ) -> Result<(), (&'static str, usize)> {
         let count = |v6: bool| service.vips.iter().filter(|v| v.is_ipv6() == v6).count();
         let ranges = |v6: bool| {
             let ranges = service.source_ranges.iter();
             ranges.filter(|r| r.addr().is_ipv6() == v6).count()
         };
         let vips = self.vips + service.vips.len();
-        let pools = self.pools
-            + [false, true]
-                .into_iter()
-                .filter(|v6| count(*v6) > 0)
-                .count();
+        let pools = self.pools + families.into_iter().filter(|used| *used).count();
         let sources = self.sources + count(false) * ranges(false) + count(true) * ranges(true);
         let new = service.backends.iter().map(|b| (b.address, b.port));
         let new: Vec<_> = new.filter(|b| !self.backends.contains(b)).collect();

@@ -3,9 +3,12 @@
 //! A pod's own word is newer than the slice's, but it is not the contract: what may be taken back (readiness, a
 //! container that does not run) holds for [`LIFETIME`] only, unless the slice comes to say the same. A pod that is gone
 //! stays so. Nothing here makes a backend of a pod.
+//!
+//! Only its annotations say what share and how many sessions it wishes for: slices cannot.
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +18,10 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 
-use super::{hash, ports};
+use super::{
+    super::{SESSION_LIMIT_ANNOTATION, WEIGHT_ANNOTATION},
+    hash, ports,
+};
 
 /// How long a pod's word holds against its slice.
 const LIFETIME: Duration = Duration::from_secs(30);
@@ -33,6 +39,7 @@ pub(in crate::cluster) struct LocalPods {
 #[derive(Clone, Debug)]
 struct LocalPod {
     deleting: bool,
+    wish: Wish,
     unready: Signal,
     containers: Vec<Container>,
 }
@@ -88,6 +95,37 @@ pub(super) struct Word {
     pub(super) unready: bool,
     /// Hash of the container's id; 0: not known.
     pub(super) process: u32,
+}
+
+/// What a pod's annotations ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) weight: Option<u16>,
+    pub(super) limit: Option<u32>,
+    /// Annotation and value.
+    pub(super) unusable: Vec<(&'static str, String)>,
+}
+
+impl Wish {
+    const WEIGHTS: RangeInclusive<u32> = 1..=100;
+
+    fn read(pod: &Pod) -> Self {
+        let mut wish = Self::default();
+        let annotations = pod.metadata.annotations.as_ref();
+        let mut number = |field: &'static str, range: RangeInclusive<u32>| {
+            let text = annotations.and_then(|all| all.get(field))?.trim();
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            if number.is_none() {
+                wish.unusable.push((field, text.to_owned()));
+            }
+            number
+        };
+        let weight = number(WEIGHT_ANNOTATION, Self::WEIGHTS);
+        let limit = number(SESSION_LIMIT_ANNOTATION, 1..=u32::MAX);
+        wish.weight = weight.and_then(|weight| weight.try_into().ok());
+        wish.limit = limit;
+        wish
+    }
 }
 
 impl LocalPods {
@@ -160,6 +198,12 @@ impl LocalPods {
             .retain(|uid, since| *since > recent || referenced.contains(&**uid));
     }
 
+    /// What the pod's annotations ask for.
+    pub(super) fn wish(&self, uid: &str) -> Wish {
+        let pod = self.pods.get(uid);
+        pod.map_or_else(Wish::default, |pod| pod.wish.clone())
+    }
+
     /// What the pod says of its endpoint at `port`.
     pub(super) fn word(&self, uid: &str, port: u16) -> Word {
         if self.gone.contains_key(uid) {
@@ -204,6 +248,7 @@ impl LocalPod {
         });
         Self {
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            wish: Wish::read(pod),
             unready: before.map_or(Signal::Off, |b| b.unready).next(unready, now),
             containers: containers.collect(),
         }

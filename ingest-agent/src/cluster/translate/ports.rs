@@ -74,6 +74,32 @@ pub(super) fn steered<'a>(
     steered
 }
 
+/// The names of all UDP ports.
+pub(super) fn udp(service: &Service) -> impl Iterator<Item = &str> {
+    let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref());
+    let ports = ports.unwrap_or_default().iter().filter(|port| is_udp(port));
+    ports.map(|port| port.name.as_deref().unwrap_or_default())
+}
+
+/// The name of the port of a pool: the UDP port of this number; without one the only SRT port, or the only UDP port.
+pub(super) fn of_pool(service: &Service, number: Option<i32>) -> Option<&str> {
+    if let Some(number) = number {
+        let ports = service.spec.as_ref()?.ports.as_deref()?;
+        let port = ports.iter().find(|p| is_udp(p) && p.port == number)?;
+        return Some(port.name.as_deref().unwrap_or_default());
+    }
+    let srt = steered(service, &mut BTreeSet::new());
+    let mut srt = srt.iter().filter(|port| port.protocol == Protocol::Srt);
+    match (srt.next(), srt.next()) {
+        (Some(only), None) => Some(only.name),
+        (Some(_), Some(_)) => None,
+        (None, _) => {
+            let mut udp = udp(service);
+            udp.next().filter(|_| udp.next().is_none())
+        }
+    }
+}
+
 /// A usable port number.
 pub(super) fn number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|p| *p != 0)

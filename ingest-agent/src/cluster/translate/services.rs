@@ -9,7 +9,10 @@ use super::{
     endpoints::{Endpoints, Rules, Slices},
     ports, sources, vips,
 };
-use crate::{cluster::Options, reconcile};
+use crate::{
+    cluster::{BALANCE_ANNOTATION, HANDSHAKE_ANNOTATION, Options, UNROUTED_ANNOTATION},
+    reconcile::{self, Handshake, Protocol},
+};
 
 /// What one Service asks for.
 #[derive(Default)]
@@ -25,14 +28,14 @@ pub(super) struct Asked {
 pub(super) fn read<'a>(
     service: &'a Service,
     slices: &Slices<'a>,
-    pods: &LocalPods,
-    options: &Options,
+    pods: &'a LocalPods,
+    options: &'a Options,
 ) -> Asked {
     let mut asked = Asked::default();
     let Some(spec) = service.spec.as_ref() else {
         return asked;
     };
-    if spec.type_.as_deref() == Some("ExternalName") {
+    if is_external_name(service) {
         asked.conditions.insert(Condition::Invalid {
             field: "spec.type",
             value: "ExternalName".to_owned(),
@@ -48,14 +51,9 @@ pub(super) fn read<'a>(
     let vips = vips::read(service, options, &mut asked.conditions);
     let source_ranges = sources::ranges(service, &mut asked.conditions);
     let node_addresses: BTreeSet<IpAddr> = options.node_addresses.iter().copied().collect();
+    let asked_of_all = Annotated::read(service, &mut asked.conditions);
     let (namespace, name) = claim::name(service);
-    let rules = Rules {
-        service: (namespace, name),
-        node: &options.node,
-        pods,
-        only_local: spec.external_traffic_policy.as_deref() == Some("Local"),
-        not_ready_too: spec.publish_not_ready_addresses == Some(true),
-    };
+    let rules = rules(service, pods, options);
     let mut used = vips.addresses.clone();
     for port in ports {
         let node_port = port.node_port.filter(|_| options.node_ports);
@@ -64,11 +62,7 @@ pub(super) fn read<'a>(
             continue;
         }
         let endpoints = Endpoints::join(slices.get((namespace, name)), port.name, &rules);
-        let full_name = if port.name.is_empty() {
-            format!("{namespace}/{name}")
-        } else {
-            format!("{namespace}/{name}:{}", port.name)
-        };
+        let full_name = full_name(service, port.name);
         let steered = |name: String, vips: &BTreeSet<IpAddr>, number: u16| {
             let family = |v6: bool| vips.iter().any(|v| v.is_ipv6() == v6);
             reconcile::Service {
@@ -76,9 +70,9 @@ pub(super) fn read<'a>(
                 vips: vips.iter().copied().collect(),
                 port: number,
                 protocol: port.protocol,
-                handshake: reconcile::Handshake::Client,
-                routed_only: false,
-                balance: false,
+                handshake: asked_of_all.handshake(port.protocol),
+                routed_only: asked_of_all.routed_only,
+                balance: asked_of_all.balance,
                 source_ranges: source_ranges.clone(),
                 affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
                 elsewhere: [false, true]
@@ -91,7 +85,7 @@ pub(super) fn read<'a>(
         let mut of_port = BTreeSet::new();
         if let Some(number) = node_port {
             of_port.extend(&node_addresses);
-            let name = format!("{full_name}@node");
+            let name = node_port_name(&full_name);
             asked.services.push(steered(name, &node_addresses, number));
         }
         if !vips.addresses.is_empty() {
@@ -106,6 +100,7 @@ pub(super) fn read<'a>(
             rules.only_local,
             &mut asked.conditions,
         );
+        endpoints.tell(&mut asked.conditions);
         asked.pod_uids.extend(endpoints.pod_uids);
         used.extend(of_port);
     }
@@ -115,6 +110,137 @@ pub(super) fn read<'a>(
         asked.conditions.insert(Condition::NoVip { reason });
     }
     asked
+}
+
+fn rules<'a>(service: &'a Service, pods: &'a LocalPods, options: &'a Options) -> Rules<'a> {
+    let spec = service.spec.as_ref();
+    Rules {
+        service: claim::name(service),
+        node: &options.node,
+        pods,
+        only_local: spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local"),
+        not_ready_too: spec.and_then(|s| s.publish_not_ready_addresses) == Some(true),
+    }
+}
+
+/// What a port is called everywhere.
+pub(super) fn full_name(service: &Service, port: &str) -> String {
+    let (namespace, name) = claim::name(service);
+    if port.is_empty() {
+        format!("{namespace}/{name}")
+    } else {
+        format!("{namespace}/{name}:{port}")
+    }
+}
+
+/// Behind the name of a port, that of its node port.
+pub(super) const NODE_PORT: &str = "@node";
+
+/// What the node port of the port of this name is called.
+pub(super) fn node_port_name(full_name: &str) -> String {
+    format!("{full_name}{NODE_PORT}")
+}
+
+pub(super) fn is_external_name(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName")
+}
+
+/// Whether callers' handshakes are answered in the kernel, so that routes can be chosen.
+pub(super) fn answers_handshakes(service: &Service) -> bool {
+    Annotated::read(service, &mut BTreeSet::new()).handshake == Handshake::Stream
+}
+
+/// A port of a Service that routes lead to: its endpoints, and no VIP.
+pub(super) fn pool<'a>(
+    service: &'a Service,
+    port: &str,
+    slices: &Slices<'a>,
+    pods: &'a LocalPods,
+    options: &'a Options,
+) -> Pool {
+    let mut conditions = BTreeSet::new();
+    let annotated = Annotated::read(service, &mut conditions);
+    let rules = rules(service, pods, options);
+    let endpoints = Endpoints::join(slices.get(rules.service), port, &rules);
+    endpoints.tell(&mut conditions);
+    Pool {
+        service: reconcile::Service {
+            name: full_name(service, port),
+            vips: Vec::new(),
+            port: 0,
+            protocol: Protocol::Srt,
+            handshake: Handshake::default(),
+            routed_only: false,
+            balance: annotated.balance,
+            source_ranges: Vec::new(),
+            affinity: false,
+            elsewhere: false,
+            backends: endpoints.backends,
+        },
+        conditions,
+        pod_uids: endpoints.pod_uids,
+    }
+}
+
+/// What a port of a Service gives that is only a pool.
+pub(super) struct Pool {
+    pub(super) service: reconcile::Service,
+    pub(super) conditions: BTreeSet<Condition>,
+    pub(super) pod_uids: Vec<(ObjectName, String)>,
+}
+
+/// What annotations say of all ports.
+struct Annotated {
+    handshake: Handshake,
+    routed_only: bool,
+    balance: bool,
+}
+
+impl Annotated {
+    fn read(service: &Service, conditions: &mut BTreeSet<Condition>) -> Self {
+        let mut choose = |field, [usual, other]: [&str; 2], reason| {
+            let chosen = claim::annotation(service, field).unwrap_or(usual);
+            if ![usual, other].contains(&chosen) {
+                conditions.insert(Condition::Invalid {
+                    field,
+                    value: chosen.to_owned(),
+                    reason,
+                });
+            }
+            chosen == other
+        };
+        let client = choose(
+            HANDSHAKE_ANNOTATION,
+            ["stream", "client"],
+            "neither stream nor client; it is taken for stream",
+        );
+        Self {
+            handshake: if client {
+                Handshake::Client
+            } else {
+                Handshake::Stream
+            },
+            routed_only: choose(
+                UNROUTED_ANNOTATION,
+                ["default", "reject"],
+                "neither default nor reject; it is taken for default",
+            ),
+            balance: choose(
+                BALANCE_ANNOTATION,
+                ["false", "true"],
+                "neither true nor false; it is taken for false",
+            ),
+        }
+    }
+
+    /// Only SRT has handshakes.
+    fn handshake(&self, protocol: Protocol) -> Handshake {
+        match protocol {
+            Protocol::Srt => self.handshake,
+            Protocol::Udp => Handshake::Client,
+        }
+    }
 }
 
 /// Tells where nobody here takes new sessions, of each address family that the VIPs have.

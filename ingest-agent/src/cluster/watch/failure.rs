@@ -39,7 +39,7 @@ impl Failure {
 
     /// Whether the watch cannot go on where it was: what it told last is too old, or something it told was lost.
     pub(super) fn needs_list(&self) -> bool {
-        matches!(self.kind(), "gone" | "invalid" | "decode")
+        matches!(self.kind(), "gone" | "invalid" | "decode" | "missing")
     }
 }
 
@@ -71,6 +71,7 @@ fn of_code(code: u16) -> &'static str {
         400 | 422 => "invalid",
         401 => "unauthorized",
         403 => "forbidden",
+        404 => "missing",
         408 | 504 => "timeout",
         410 => "gone",
         429 => "throttled",

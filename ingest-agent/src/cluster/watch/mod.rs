@@ -1,11 +1,12 @@
 //! Keeps copies of the objects, and derives the whole desired state from all of them at each change.
 //!
-//! `resource` follows one kind of object, `slices` the EndpointSlices of the Services that are claimed right now.
+//! `resource` follows one kind of object, as `kinds` says which, `slices` the EndpointSlices of the Services that are claimed right now.
 //! [`follow`] takes up what they tell; nothing it does waits for the API server or for the run loop.
 
 mod backoff;
 mod departed;
 mod failure;
+mod kinds;
 mod resource;
 mod slices;
 mod store;
@@ -13,7 +14,7 @@ mod store;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     future,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,7 +24,7 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{Api, Client};
+use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -34,13 +35,16 @@ use tracing::{info, warn};
 pub(super) use self::backoff::Backoff;
 use self::{
     departed::Departed,
-    resource::{Change, Followed, Learned},
-    slices::{Slices, WAITING, Which},
+    resource::{Change, Learned},
+    slices::{Slices, Which},
     store::{Store, Taken},
 };
 use super::{
     Options,
-    translate::{Derived, LocalPods, View, is_claimed, translate, trigger_time},
+    stream_route::StreamRoute,
+    translate::{
+        Derived, LocalPods, ObjectName, View, backends, is_claimed, translate, trigger_time,
+    },
 };
 use crate::{
     metrics::ClusterMetrics,
@@ -60,38 +64,16 @@ pub(super) async fn follow(
     metrics: ClusterMetrics,
 ) {
     let mut tasks = JoinSet::new();
-    let (sender, mut services) = mpsc::channel(WAITING);
-    let followed = Followed {
-        name: "services",
-        api: Api::<Service>::all(client.clone()),
-        labels: None,
-        fields: None,
-        keep: |service| {
-            service.metadata.managed_fields = None;
-            is_claimed(service)
-        },
-        known: BTreeSet::new(),
-        expected: options.held,
-    };
-    tasks.spawn(followed.run(sender, metrics.clone()));
-    let (sender, mut pods) = mpsc::channel(WAITING);
-    let followed = Followed {
-        name: "pods",
-        api: Api::<Pod>::all(client.clone()),
-        labels: None,
-        fields: Some(format!("spec.nodeName={}", options.node)),
-        keep: |_| true,
-        known: BTreeSet::new(),
-        expected: false,
-    };
-    tasks.spawn(followed.run(sender, metrics.clone()));
-
+    let mut services = kinds::services(&client, options.held, &mut tasks, &metrics);
+    let mut routes = kinds::routes(&client, &mut tasks, &metrics);
+    let mut pods = kinds::pods(&client, &options.node, &mut tasks, &metrics);
     let mut state = State::new(client, options, derived, metrics);
     loop {
         let wake = state.wake();
         tokio::select! {
             () = changes.closed() => return,
             Some(learned) = services.recv() => state.service(learned),
+            Some(learned) = routes.recv() => state.route(learned),
             (which, learned) = state.slices.recv() => state.slice(which, learned),
             Some(learned) = pods.recv() => state.pod(learned),
             () = until(wake) => {}
@@ -105,6 +87,9 @@ pub(super) async fn follow(
         // One state for all that is there already.
         while let Ok(learned) = services.try_recv() {
             state.service(learned);
+        }
+        while let Ok(learned) = routes.try_recv() {
+            state.route(learned);
         }
         while let Some((which, learned)) = state.slices.try_recv() {
             state.slice(which, learned);
@@ -126,8 +111,12 @@ async fn until(wake: Option<Instant>) {
 /// What is known, and what came of it.
 struct State {
     options: Options,
-    /// Those claimed. None: not listed yet.
+    /// All. None: not listed yet.
     services: Option<Store<Service>>,
+    /// None: not listed yet.
+    routes: Option<Store<StreamRoute>>,
+    /// Of each route the newest version whose backends' slices are known.
+    settled: BTreeMap<ObjectName, Arc<StreamRoute>>,
     slices: Slices,
     departed: Departed,
     pods: LocalPods,
@@ -154,6 +143,8 @@ impl State {
         Self {
             options,
             services: None,
+            routes: None,
+            settled: BTreeMap::new(),
             slices: Slices::new(client, metrics),
             departed: Departed::default(),
             pods: LocalPods::default(),
@@ -173,10 +164,48 @@ impl State {
 
     fn service(&mut self, Learned { at, change }: Learned<Service>) {
         self.learned(at);
-        let services = self.services.get_or_insert_default();
-        services.take(change);
-        let names = services.iter().map(|((_, name), _)| name.clone());
-        self.slices.want(names.collect());
+        self.services.get_or_insert_default().take(change);
+        self.want();
+    }
+
+    fn route(&mut self, Learned { at, change }: Learned<StreamRoute>) {
+        self.learned(at);
+        self.routes.get_or_insert_default().take(change);
+        self.want();
+    }
+
+    /// Asks for the slices of all Services that are claimed or that routes lead to.
+    fn want(&mut self) {
+        let services = self.services.iter().flat_map(Store::iter);
+        let claimed = services.filter(|(_, service)| is_claimed(service));
+        let claimed = claimed.map(|((_, name), _)| name.clone());
+        let routes = self.routes.iter().flat_map(Store::iter);
+        let pools = routes.flat_map(|(_, route)| backends(route));
+        let pools = pools.filter(|name| self.exists(name));
+        let names = claimed.chain(pools.map(|(_, name)| name)).collect();
+        self.slices.want(names);
+    }
+
+    fn exists(&self, service: &ObjectName) -> bool {
+        let services = self.services.as_ref();
+        services.is_some_and(|services| services.contains(service))
+    }
+
+    /// A route whose backends' slices are not known yet stays as it was: it would look as if it led nowhere.
+    fn settle(&mut self) {
+        let mut before = std::mem::take(&mut self.settled);
+        let routes = self.routes.iter().flat_map(Store::iter);
+        let settled = routes.filter_map(|(name, route)| {
+            let known = |b: ObjectName| !self.exists(&b) || self.slices.cover(&b.1);
+            let version = if backends(route).all(known) {
+                route.clone()
+            } else {
+                before.remove(name)?
+            };
+            Some((name.clone(), version))
+        });
+        let settled = settled.collect();
+        self.settled = settled;
     }
 
     fn slice(&mut self, which: Which, Learned { at, change }: Learned<EndpointSlice>) {
@@ -224,7 +253,7 @@ impl State {
         if self.last.is_some() {
             return true;
         }
-        if self.services.is_none() || self.slices.pending() {
+        if self.services.is_none() || self.routes.is_none() || self.slices.pending() {
             return false;
         }
         let now = Instant::now();
@@ -251,14 +280,18 @@ impl State {
         self.departed.forget(&slices, now);
         slices.extend(self.departed.slices().cloned());
         self.pods.forget_unreferenced(&slices);
+        self.settle();
+        let routes = self.settled.values().cloned().collect::<Vec<_>>();
         // A Service whose slices are not known yet is not there yet: it would look as if it had no backends.
         let covered = self.services.iter().flat_map(Store::iter);
-        let covered = covered.filter(|((_, name), _)| self.slices.cover(name));
+        let covered =
+            covered.filter(|((_, name), service)| self.slices.cover(name) || !is_claimed(service));
         let services = covered
             .map(|(_, service)| service.clone())
             .collect::<Vec<_>>();
         let view = View {
             services: &services,
+            routes: &routes,
             slices: &slices,
             pods: &self.pods,
         };
@@ -268,7 +301,8 @@ impl State {
         let last = self.last.clone();
         if last.is_none() {
             info!(
-                services = services.len(),
+                services = self.claimed(),
+                routes = routes.len(),
                 slices = slices.len(),
                 "the cluster is known"
             );
@@ -285,6 +319,11 @@ impl State {
         let derived = Arc::new(derived);
         self.last = Some(derived.clone());
         self.derived.send_replace(derived);
+    }
+
+    fn claimed(&self) -> usize {
+        let services = self.services.iter().flat_map(Store::iter);
+        services.filter(|(_, service)| is_claimed(service)).count()
     }
 
     fn update(&mut self, derived: &Derived, learned: Instant, triggered: Vec<SystemTime>) {

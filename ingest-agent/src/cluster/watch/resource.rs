@@ -4,7 +4,7 @@
 //! told before stays true meanwhile. kube's own `watcher` is not used: it hides bookmarks, does not slow down when
 //! watches end at once, goes on after an event that it could not read, and takes an empty list at its word.
 
-use std::{collections::BTreeSet, fmt::Debug, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, pin::pin, sync::Arc, time::Duration};
 
 use futures::TryStreamExt as _;
 use k8s_openapi::serde::de::DeserializeOwned;
@@ -38,6 +38,9 @@ const SHORT: Duration = Duration::from_secs(1);
 /// How long an empty list is not believed.
 pub(super) const DOUBT: Duration = Duration::from_secs(10);
 
+/// How often a kind that the cluster does not know is asked for.
+const MISSING: Duration = Duration::from_secs(30);
+
 /// What is followed.
 #[derive(Debug)]
 pub(super) struct Followed<K> {
@@ -48,10 +51,14 @@ pub(super) struct Followed<K> {
     pub(super) fields: Option<String>,
     /// Whether an object is ours; if so, leaves out what nobody reads.
     pub(super) keep: fn(&mut K) -> bool,
-    /// Objects that an empty list would make vanish.
-    pub(super) known: BTreeSet<ObjectName>,
-    /// Others are known to have been there, by an earlier agent.
+    /// Whether an object is one of those that do not vanish all at once; such are counted.
+    pub(super) counts: fn(&K) -> bool,
+    /// What was told of, and whether it counts.
+    pub(super) known: BTreeMap<ObjectName, bool>,
+    /// Some that count are known to have been there, by an earlier agent.
     pub(super) expected: bool,
+    /// The cluster may lack the kind itself.
+    pub(super) optional: bool,
 }
 
 /// What was learned, and when.
@@ -82,19 +89,15 @@ where
         // The version to watch from. None: list first.
         let mut version: Option<String> = None;
         let mut emptied = false;
-        let mut failing = false;
+        let (mut failing, mut missing) = (false, false);
         loop {
             let watching = version.is_some();
             let result = match &mut version {
                 None => match self.list().await {
-                    Ok((objects, _))
-                        if objects.is_empty()
-                            && (self.expected || !self.known.is_empty())
-                            && !emptied =>
-                    {
+                    Ok((objects, _)) if !emptied && self.is_doubtful(&objects) => {
                         warn!(
                             resource = self.name,
-                            had = self.known.len(),
+                            had = self.counted(),
                             "the API server has none any more, all at once; asking again in {} s",
                             DOUBT.as_secs()
                         );
@@ -105,12 +108,30 @@ where
                     }
                     Ok((objects, listed)) => {
                         (emptied, self.expected) = (false, false);
-                        version = Some(listed);
                         debug!(resource = self.name, objects = objects.len(), "listed");
-                        self.known = objects.iter().map(|(name, _)| name.clone()).collect();
-                        self.tell(&to, &metrics, Change::Listed(objects))
-                            .await
-                            .map(Ok)
+                        let known = objects.iter();
+                        self.known = known
+                            .map(|(name, object)| (name.clone(), (self.counts)(object)))
+                            .collect();
+                        let told = self.tell(&to, &metrics, Change::Listed(objects)).await;
+                        version = listed;
+                        if version.is_none() && told.is_ok() {
+                            if !std::mem::replace(&mut missing, true) {
+                                info!(
+                                    resource = self.name,
+                                    "the cluster does not know them: going on without; asking again every {} s",
+                                    MISSING.as_secs()
+                                );
+                            }
+                            tokio::select! {
+                                () = time::sleep(MISSING) => continue,
+                                () = to.closed() => return,
+                            }
+                        }
+                        if std::mem::take(&mut missing) {
+                            info!(resource = self.name, "the cluster knows them now");
+                        }
+                        told.map(Ok)
                     }
                     Err(failure) => Ok(Err(failure)),
                 },
@@ -155,14 +176,29 @@ where
         }
     }
 
-    /// All objects that are ours, as of one version.
-    async fn list(&self) -> Result<(Vec<(ObjectName, Arc<K>)>, String), Failure> {
+    /// Whether a list without any that count is to be asked for again.
+    fn is_doubtful(&self, objects: &[(ObjectName, Arc<K>)]) -> bool {
+        let had_some = self.expected || self.counted() > 0;
+        had_some && !objects.iter().any(|(_, object)| (self.counts)(object))
+    }
+
+    fn counted(&self) -> usize {
+        self.known.values().filter(|counts| **counts).count()
+    }
+
+    /// All objects that are ours, as of one version; none where the cluster does not know the kind.
+    async fn list(&self) -> Result<(Vec<(ObjectName, Arc<K>)>, Option<String>), Failure> {
         let endless = |_| Failure::ListEndless {
             seconds: LIST_TIMEOUT.as_secs(),
         };
-        time::timeout(LIST_TIMEOUT, self.pages())
+        let listed = time::timeout(LIST_TIMEOUT, self.pages())
             .await
-            .map_err(endless)?
+            .map_err(endless)?;
+        match listed {
+            Err(failure) if self.optional && failure.kind() == "missing" => Ok((Vec::new(), None)),
+            Err(failure) => Err(failure),
+            Ok((objects, version)) => Ok((objects, Some(version))),
+        }
     }
 
     async fn pages(&self) -> Result<(Vec<(ObjectName, Arc<K>)>, String), Failure> {
@@ -266,12 +302,12 @@ where
     /// What an event means to those who have been told of `known`.
     fn change(&mut self, name: ObjectName, mut object: K, deleted: bool) -> Option<Change<K>> {
         if !deleted && (self.keep)(&mut object) {
-            self.known.insert(name.clone());
+            self.known.insert(name.clone(), (self.counts)(&object));
             return Some(Change::Applied(name, Arc::new(object)));
         }
         // Gone, or no longer ours.
         let known = self.known.remove(&name);
-        known.then(|| Change::Deleted(name, Arc::new(object)))
+        known.map(|_| Change::Deleted(name, Arc::new(object)))
     }
 
     async fn tell(
@@ -280,7 +316,7 @@ where
         metrics: &ClusterMetrics,
         change: Change<K>,
     ) -> Result<(), Closed> {
-        metrics.objects(self.name, self.known.len());
+        metrics.objects(self.name, self.counted());
         let learned = Learned {
             at: Instant::now(),
             change,

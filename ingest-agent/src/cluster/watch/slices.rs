@@ -113,8 +113,10 @@ impl Slices {
                 slice.metadata.managed_fields = None;
                 true
             },
-            known: known.map(|(name, _)| name.clone()).collect(),
+            counts: |_| true,
+            known: known.map(|(name, _)| (name.clone(), true)).collect(),
             expected: false,
+            optional: false,
         };
         let (sender, learned) = mpsc::channel(WAITING);
         let mut task = JoinSet::new();

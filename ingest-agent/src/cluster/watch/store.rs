@@ -48,6 +48,10 @@ impl<K: PartialEq> Store<K> {
         }
     }
 
+    pub(super) fn contains(&self, name: &ObjectName) -> bool {
+        self.objects.contains_key(name)
+    }
+
     pub(super) fn clear(&mut self) {
         self.objects.clear();
     }

@@ -1,21 +1,27 @@
 //! `ingest-agent explain`: runs the loaded program dry on the first packet that a client would send.
 
+mod packets;
 mod words;
 
 use std::{net::SocketAddr, path::Path};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use ingest_common::abi;
+use ingest_common::{
+    abi::{self, words_from_address},
+    srt,
+};
 use serde::Serialize;
 
-use self::words::{Question, explain};
-use super::{backends::seen, services::protocol};
+use self::{
+    packets::{SOCKET_ID, conclusion, induction},
+    words::{Question, explain},
+};
+use super::{backends::seen, services::handshake};
 use crate::{
     cli::{Client, Explain, Output},
     dataplane::{self, Reader, ServiceView},
     error::Error,
     output::{print, socket},
-    reconcile::from_abi,
+    reconcile::{from_abi, to_abi},
 };
 
 /// The port of a client that was given without one; from the dynamic range (RFC 6335).
@@ -30,10 +36,18 @@ pub struct Explanation {
     pub service: String,
     /// `address:port` of the service.
     pub vip: String,
-    /// `pass`, `drop`, `deliver`, `cut` or `none`.
+    /// Who answers callers' handshakes: `stream`, `client` or `none`.
+    pub handshake: &'static str,
+    /// `pass`, `drop`, `deliver`, `cut`, `reject`, `answer` or `none`.
     pub verdict: &'static str,
-    /// The reason of a pass or a drop.
+    /// The reason of a pass, a drop or a rejection.
     pub reason: Option<&'static str>,
+    /// What the caller of a rejected session is told: the word, and the code of its handshake packet.
+    pub rejection: Option<(&'static str, u16)>,
+    /// `namespace/name` of the route that chose the pool; absent: it is the service's own.
+    pub route: Option<String>,
+    /// Index of the Maglev table that the backend is from.
+    pub pool: Option<u16>,
     /// Whether an established flow decided, rather than placement.
     pub by_flow: bool,
     /// `namespace/name` of the pod.
@@ -52,13 +66,25 @@ pub(super) fn run(pin_root: &Path, output: Output, args: &Explain) -> Result<(),
     let service = choose(&services, args)?;
     let client = SocketAddr::new(args.client.address, args.client.port.unwrap_or(SOME_PORT));
     let vip = SocketAddr::new(from_abi(&service.key.address), service.key.port);
-    let payload = if protocol(service.service) == "srt" {
-        induction(client, vip)
-    } else {
-        Bytes::from_static(b"explain")
+    let decide = |payload: &[u8]| {
+        let frame = dataplane::client_frame(client, vip, payload);
+        dataplane::explain(pin_root, &frame).map(|(decision, _)| decision)
     };
-    let frame = dataplane::client_frame(client, vip, &payload);
-    let (decision, _) = dataplane::explain(pin_root, &frame)?;
+    let decision = match handshake(service.service) {
+        "none" => decide(b"explain")?,
+        "stream" => {
+            let first = decide(&induction(vip))?;
+            if first.verdict == words::ANSWER && first.rejection == 0 {
+                let words = words_from_address(to_abi(client.ip()));
+                let (secrets, now_ns) = (reader.secrets()?, dataplane::now_ns());
+                let cookie = srt::cookie(&secrets, words, client.port(), SOCKET_ID, now_ns);
+                decide(&conclusion(vip, cookie, args.stream_id.as_deref()))?
+            } else {
+                first
+            }
+        }
+        _ => decide(&induction(vip))?,
+    };
     let own: Vec<_> = flows
         .iter()
         .filter(|(key, _)| key.service == service.service.id && is_from(key, &args.client))
@@ -68,8 +94,10 @@ pub(super) fn run(pin_root: &Path, output: Output, args: &Explain) -> Result<(),
     let question = Question {
         client,
         port_given: args.client.port.is_some(),
+        stream_id_given: args.stream_id.is_some(),
         service,
         backends: &backends,
+        routes: &reader.routes()?,
         suspicion: chosen.and_then(|b| seen(&b.health, &config, now_ns)),
         flows: &own,
     };
@@ -110,43 +138,6 @@ fn choose<'a>(services: &'a [ServiceView], args: &Explain) -> Result<&'a Service
 
 fn is_from(key: &abi::FlowKey, client: &Client) -> bool {
     from_abi(&key.address) == client.address && client.port.is_none_or(|port| port == key.port)
-}
-
-/// An SRT INDUCTION as libsrt sends it (draft §4.3.1.1).
-fn induction(client: SocketAddr, vip: SocketAddr) -> Bytes {
-    const HANDSHAKE: u32 = 0x8000_0000;
-    const UDT_DGRAM: u32 = 2;
-    const MTU: u32 = 1500;
-    const FLOW_WINDOW: u32 = 8192;
-    const INDUCTION: u32 = 1;
-    // Any but 0 will do; it is in nobody's flow.
-    let socket_id = u32::from(client.port()) | 0x2000_0000;
-    let mut packet = BytesMut::with_capacity(64);
-    packet.put_u32(HANDSHAKE);
-    packet.put_u32(0);
-    packet.put_u32(0);
-    packet.put_u32(0);
-    packet.put_u32(4);
-    packet.put_u32(UDT_DGRAM);
-    packet.put_u32(1);
-    packet.put_u32(MTU);
-    packet.put_u32(FLOW_WINDOW);
-    packet.put_u32(INDUCTION);
-    packet.put_u32(socket_id);
-    packet.put_u32(0);
-    // The address that the caller dialled, each word byte-reversed.
-    match vip {
-        SocketAddr::V4(v4) => {
-            packet.put_u32(u32::from_le_bytes(v4.ip().octets()));
-            packet.put_slice(&[0; 12]);
-        }
-        SocketAddr::V6(v6) => {
-            for word in v6.ip().octets().as_chunks::<4>().0 {
-                packet.put_u32(u32::from_le_bytes(*word));
-            }
-        }
-    }
-    packet.freeze()
 }
 
 #[cfg(test)]
@@ -209,20 +200,5 @@ mod tests {
             (error.exit_code(), error.to_string().contains("live/x")),
             (2, true)
         );
-    }
-
-    #[test]
-    fn the_induction_is_libsrts() {
-        let vip = "127.0.0.1:9000".parse().unwrap();
-        let packet = induction("198.51.100.7:50000".parse().unwrap(), vip);
-        assert_eq!(packet.len(), 64);
-        assert_eq!(packet[..4], [0x80, 0, 0, 0]);
-        assert_eq!(packet[16..24], [0, 0, 0, 4, 0, 0, 0, 2]);
-        assert_eq!(packet[36..40], [0, 0, 0, 1]);
-        assert_eq!(packet[48..52], [1, 0, 0, 127]);
-        let vip = "[2001:db8::10]:9000".parse().unwrap();
-        let packet = induction("[2001:db8::7]:50000".parse().unwrap(), vip);
-        assert_eq!(packet[48..52], [0xb8, 0x0d, 0x01, 0x20]);
-        assert_eq!(packet[60..64], [0x10, 0, 0, 0]);
     }
 }

@@ -227,15 +227,16 @@ fn cases(real: &Rc<RefCell<Real>>) -> Result<Vec<Named>> {
     ] {
         add(name, "empty", ingest(), frame, XDP_REDIRECT);
     }
-    for (name, port, frame, cookie, expected) in streams() {
-        let clients = Generator::one(port);
-        let under = handshakes(clients, &frame, cookie, Some(&target))?;
-        let baseline = if cookie {
+    let streams = streams();
+    for (name, port, frame, cookie, expected) in &streams {
+        let clients = Generator::one(*port);
+        let under = handshakes(clients, frame, *cookie, Some(&target))?;
+        let baseline = if *cookie {
             "generator_cookie"
         } else {
             "generator_handshake"
         };
-        add(&name, baseline, under, frame, expected);
+        add(name, baseline, under, frame.clone(), *expected);
     }
     let frame = frames::induction(client_at(false, 1), service);
     let under = handshakes(Generator::one(1), &frame, false, None)?;

@@ -1,4 +1,4 @@
-//! What happens: a kill, a hang, a drain; and how long each stream was away.
+//! What happens: an encoder starts anew, a kill, a hang, a drain; and how long each stream was away.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use ingest_tests::netns::NFT_VIP_V4;
 use ingest_tests::nft::Dnat;
 use ingest_tests::peers::{Listener, PORT};
 
-use crate::stage::{COMPARISON, Stage};
+use crate::stage::{COMPARISON, STREAMS, Stage};
 use crate::table::Screen;
 
 /// A stream's move.
@@ -41,7 +41,7 @@ impl Outcome {
     }
 }
 
-/// Plays all events. About 45 s.
+/// Plays all events. About 40 s.
 pub(crate) fn play(stage: &mut Stage, screen: &mut Screen) -> Result<Vec<Outcome>> {
     let node_name = stage.topology.node.name().to_owned();
     screen.say(&format!(
@@ -56,9 +56,11 @@ pub(crate) fn play(stage: &mut Stage, screen: &mut Screen) -> Result<Vec<Outcome
         let dnat = Dnat::new(node, NFT_VIP_V4, PORT, &endpoints)?;
         dnat.set(&endpoints)?;
     }
-    screen.watch(stage, Duration::from_secs(8));
+    screen.watch(stage, Duration::from_secs(4));
+    restart(stage, screen, &mut outcomes)?;
+    screen.watch(stage, Duration::from_secs(2));
     let first = kill(stage, screen, &mut outcomes)?;
-    screen.watch(stage, Duration::from_secs(5));
+    screen.watch(stage, Duration::from_secs(3));
     screen.say(&format!(
         "a fresh listener comes up in {}",
         stage.pod_name(first)
@@ -66,7 +68,7 @@ pub(crate) fn play(stage: &mut Stage, screen: &mut Screen) -> Result<Vec<Outcome
     stage.refresh(first)?;
     screen.watch(stage, Duration::from_secs(2));
     let second = hang(stage, screen, &mut outcomes, first)?;
-    screen.watch(stage, Duration::from_secs(5));
+    screen.watch(stage, Duration::from_secs(3));
     screen.say(&format!(
         "the hung listener in {} is ended, as a liveness probe would, and a fresh one comes up",
         stage.pod_name(second)
@@ -74,8 +76,28 @@ pub(crate) fn play(stage: &mut Stage, screen: &mut Screen) -> Result<Vec<Outcome
     stage.refresh(second)?;
     screen.watch(stage, Duration::from_secs(2));
     drain(stage, screen, &mut outcomes, [first, second])?;
-    screen.watch(stage, Duration::from_secs(5));
+    screen.watch(stage, Duration::from_secs(3));
     Ok(outcomes)
+}
+
+/// The customer's encoder is ended without a word and started anew: the same pod is its stream's.
+fn restart(stage: &mut Stage, screen: &mut Screen, outcomes: &mut Vec<Outcome>) -> Result<()> {
+    let (stream, _) = STREAMS[0];
+    let seat = stage
+        .seat_of(stream)
+        .with_context(|| format!("{stream} is nowhere"))?;
+    let pod = stage.seats[seat].pod;
+    screen.say(&format!(
+        "the encoder of {stream} loses power, and comes back by another port"
+    ));
+    let restarted = stage.restart_encoder(stream)?;
+    let event = "encoder restarted (another port)";
+    let limit = Duration::from_secs(5);
+    let outcome = observe(stage, screen, event, &[stream], restarted, limit);
+    let back = stage.seat_of(stream).map(|seat| stage.seats[seat].pod);
+    let failure = (back != Some(pod)).then(|| format!("{stream} did not come back to its pod"));
+    outcomes.push(Outcome { failure, ..outcome });
+    Ok(())
 }
 
 /// SIGKILL to the listener with the most streams, ours and, at the same time, the comparison's.
@@ -179,7 +201,7 @@ fn drain(
         streams.join(", ")
     ));
     let told = stage.configure(stage.config.clone().draining(&name))?;
-    screen.watch(stage, Duration::from_secs(5));
+    screen.watch(stage, Duration::from_secs(4));
     let moved: Vec<_> = stage
         .accepted()
         .into_iter()
@@ -188,7 +210,7 @@ fn drain(
         .collect();
     let failure = (!moved.is_empty())
         .then(|| format!("{name} drained, and {} did not stay", moved.join(", ")));
-    let stayed = format!("{name} drained for 5 s: every session stayed");
+    let stayed = format!("{name} drained for 4 s: every session stayed");
     screen.say(failure.as_deref().unwrap_or(&stayed));
     screen.say(&format!(
         "{name} is gone from the file: its sessions end now"

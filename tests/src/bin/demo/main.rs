@@ -1,7 +1,8 @@
-//! The demo: real encoders stream through the kernel program into real listeners while these fail one by one.
+//! The demo: real encoders of two customers stream through the kernel program into real listeners, each into those that
+//! its Stream ID is routed to, while these fail one by one.
 //!
 //! * [`stage`]: who is on it: namespaces, agent, listeners, encoders; and where each stream is.
-//! * [`events`]: what happens: a kill, a hang, a drain, and how long each stream was away.
+//! * [`events`]: what happens: a restart, a kill, a hang, a drain, and how long each stream was away.
 //! * [`table`]: the live table of streams, from `ingest-agent -o json streams`.
 //! * [`report`]: the summary, and the verdict that is the exit code.
 
@@ -64,9 +65,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let began = Instant::now();
     let mut screen = Screen::new();
-    screen.say("setting the stage: namespaces client, node, pod-a, pod-b, pod-c; the agent; three listeners");
+    screen.say("setting the stage: namespaces client, node, pod-a to pod-d; the agent; four listeners, two of them for one customer alone");
     let mut stage = Stage::set(&arguments.delivery)?;
-    screen.say("four encoders dial the VIP: two srt-live-transmit with verified payload, two ffmpeg test pictures");
+    screen.say("four encoders of two customers dial one VIP: two srt-live-transmit with verified payload, two ffmpeg test pictures");
     stage.start_encoders()?;
     let outcomes = events::play(&mut stage, &mut screen)?;
     let lived = report::print(&stage, &outcomes, began.elapsed());

@@ -1,12 +1,13 @@
 //! The summary, the verdict, and the lines to look further by.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
 use crate::events::{Move, Outcome};
-use crate::stage::{STREAMS, Stage, sender_of};
+use crate::stage::{CUSTOMER, STREAMS, Stage, may_be_at, sender_of};
 
 /// Prints the summary. Returns whether every stream lived.
 pub(crate) fn print(stage: &Stage, outcomes: &[Outcome], took: Duration) -> bool {
@@ -30,11 +31,14 @@ pub(crate) fn print(stage: &Stage, outcomes: &[Outcome], took: Duration) -> bool
          so its times hold its start-up. srt-live-transmit reconnects by itself. nftables: vmap and conntrack as\n\
          kube-proxy keeps them, the endpoint removed at the moment of the kill; its encoder waits for libsrt's own 5 s."
     );
-    println!("\nStreams, over all their sessions:");
+    println!(
+        "\nStreams, over all their sessions. By their Stream IDs those of {CUSTOMER} have pods of their own:"
+    );
     let mut table = new_table(&[
         "stream",
         "encoder",
         "sessions",
+        "pods",
         "messages",
         "bad",
         "lost in a session",
@@ -61,18 +65,26 @@ pub(crate) fn print(stage: &Stage, outcomes: &[Outcome], took: Duration) -> bool
             bad += session.bad;
             lost += session.lost + session.reordered;
         }
+        let pods: BTreeSet<_> = sessions
+            .iter()
+            .map(|(seat, _)| stage.seats[*seat].pod)
+            .collect();
+        let at_home = pods.iter().all(|&pod| may_be_at(stream, pod));
         let delivers = last_count(stage, stream) > before;
-        let lived = delivers && bad == 0 && lost == 0;
+        let lived = delivers && at_home && bad == 0 && lost == 0;
         all_lived &= lived;
-        let verdict = match (delivers, lived) {
-            (_, true) => "lives",
-            (true, false) => "DAMAGED",
-            (false, _) => "DEAD",
+        let verdict = match (delivers, at_home, lived) {
+            (_, _, true) => "lives",
+            (_, false, _) => "AT ANOTHER CUSTOMER'S POD",
+            (true, _, false) => "DAMAGED",
+            (false, ..) => "DEAD",
         };
+        let pods: Vec<_> = pods.iter().map(|&pod| stage.pod_name(pod)).collect();
         table.add_row([
             stream.to_owned(),
             sender.to_owned(),
             sessions.len().to_string(),
+            pods.join(", "),
             messages.to_string(),
             bad.to_string(),
             lost.to_string(),
@@ -103,7 +115,9 @@ pub(crate) fn print_inspection(stage: &Stage) {
         .collect();
     let agent = agent.join(" ");
     println!("\nIt goes on running. To look at it from another terminal, as root:");
-    for subcommand in ["status", "services", "backends", "streams", "doctor"] {
+    for subcommand in [
+        "status", "services", "routes", "backends", "streams", "doctor",
+    ] {
         println!("  {agent} {subcommand}");
     }
     println!("  {agent} drain live/pod-a");

@@ -5,22 +5,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ingest_tests::agent::Agent;
-use ingest_tests::config::Config;
+use ingest_tests::config::{Backend, Config, Service};
 use ingest_tests::monotonic_ns;
-use ingest_tests::netns::{Family, NFT_VIP_V4, Topology, VIP_V4};
+use ingest_tests::netns::{Family, Layout, NFT_VIP_V4, Topology, VIP_V4};
 use ingest_tests::peers::{
     Accepted, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Session, Target,
 };
 
 /// The encoder that reconnects by itself.
 pub(crate) const LIVE_TRANSMIT: &str = "srt-live-transmit";
-/// Streams through our VIP, by name, and who sends them.
+/// Streams through our VIP, by Stream ID, and who sends them.
 pub(crate) const STREAMS: [(&str, &str); 4] = [
-    ("live/cam1", LIVE_TRANSMIT),
-    ("live/cam2", LIVE_TRANSMIT),
-    ("live/cam3", "ffmpeg"),
-    ("live/cam4", "ffmpeg"),
+    ("#!::r=acme/cam1,m=publish", LIVE_TRANSMIT),
+    ("#!::r=acme/cam2,m=publish", "ffmpeg"),
+    ("#!::r=globex/cam1,m=publish", LIVE_TRANSMIT),
+    ("#!::r=globex/cam2,m=publish", "ffmpeg"),
 ];
+/// The customer with pods of its own.
+pub(crate) const CUSTOMER: &str = "acme";
+/// How many pods every customer may use that has none of its own: the first ones. The others are the customer's.
+const SHARED: usize = 2;
+const PODS: usize = 4;
 /// The stream of the nftables comparison.
 pub(crate) const COMPARISON: &str = "compare/cam1";
 /// The comparison's listeners, beside ours in the same pods.
@@ -42,7 +47,7 @@ pub(crate) struct Seat {
 /// Everything that runs. Fields are dropped in order: encoders first, the namespaces last.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    encoders: Vec<LiveTransmit>,
+    encoders: Vec<(&'static str, LiveTransmit)>,
     cameras: Vec<Ffmpeg>,
     /// Our listeners, past ones included.
     pub(crate) seats: Vec<Seat>,
@@ -59,8 +64,19 @@ pub(crate) struct Stage {
 impl Stage {
     /// Everything but the encoders.
     pub(crate) fn set(delivery: &str) -> Result<Self> {
-        let topology = Topology::new()?;
-        let config = Config::of_family(&topology.pods, Family::V4);
+        let topology = Topology::with(Layout {
+            pods: PODS,
+            ..Layout::default()
+        })?;
+        let (shared, own) = topology.pods.split_at(SHARED);
+        let mut config = Config::of_family(shared, Family::V4).stream();
+        let backends = own.iter().map(|pod| Backend::of(pod, Family::V4));
+        let pool = format!("live/{CUSTOMER}");
+        config
+            .services
+            .push(Service::pool(&pool, backends.collect()));
+        let matched = format!("resource: {{ prefix: {CUSTOMER}/ }}");
+        let config = config.with_route(&format!("{pool}-streams"), &[&matched], Some(&pool), "");
         let mut seats = Vec::new();
         let mut comparison = Vec::new();
         for (pod, place) in topology.pods.iter().enumerate() {
@@ -105,13 +121,13 @@ impl Stage {
             if sender == "ffmpeg" {
                 self.cameras.push(Ffmpeg::start(client, &target)?);
             } else {
-                self.encoders
-                    .push(LiveTransmit::start(client, &target, number, RATE)?);
+                let encoder = LiveTransmit::start(client, &target, number, RATE)?;
+                self.encoders.push((stream, encoder));
             }
         }
         let target = Target::new(NFT_VIP_V4.into(), COMPARISON);
-        self.encoders
-            .push(LiveTransmit::start(client, &target, 9, RATE)?);
+        let encoder = LiveTransmit::start(client, &target, 9, RATE)?;
+        self.encoders.push((COMPARISON, encoder));
         let deadline = Instant::now() + Duration::from_secs(15);
         for (stream, _) in STREAMS {
             while self.seat_of(stream).is_none() {
@@ -124,6 +140,20 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// Ends the encoder of `stream` without a word, and starts it anew: it calls from another port. Says when.
+    pub(crate) fn restart_encoder(&mut self, stream: &'static str) -> Result<u64> {
+        let at = self.encoders.iter().position(|(name, _)| *name == stream);
+        let at = at.with_context(|| format!("no encoder of ours sends {stream}"))?;
+        let (_, mut old) = self.encoders.swap_remove(at);
+        old.process().kill()?;
+        drop(old);
+        let now = monotonic_ns();
+        let target = Target::new(VIP_V4.into(), stream);
+        let encoder = LiveTransmit::start(&self.topology.client, &target, 8, RATE)?;
+        self.encoders.push((stream, encoder));
+        Ok(now)
     }
 
     /// Every session that began, in order: index of the seat, and what the listener said.
@@ -237,6 +267,17 @@ impl Stage {
 /// The VIP and port that encoders dial, for messages.
 pub(crate) fn vip() -> String {
     format!("{VIP_V4}:{PORT}")
+}
+
+/// The customer that `stream` belongs to: what its resource begins with.
+pub(crate) fn customer_of(stream: &str) -> &str {
+    let resource = stream.strip_prefix("#!::r=").unwrap_or(stream);
+    resource.split('/').next().unwrap_or_default()
+}
+
+/// Whether a route takes `stream` to `pod`.
+pub(crate) fn may_be_at(stream: &str, pod: usize) -> bool {
+    (customer_of(stream) == CUSTOMER) == (pod >= SHARED)
 }
 
 /// Who sends `stream`.

@@ -23,6 +23,7 @@ const HERE: &str = "node-a";
 #[derive(Default)]
 struct World {
     services: Vec<Arc<Service>>,
+    routes: Vec<Arc<StreamRoute>>,
     slices: Vec<Arc<EndpointSlice>>,
     pods: LocalPods,
     options: Options,
@@ -32,6 +33,7 @@ impl World {
     fn derive(&self) -> Derived {
         let view = View {
             services: &self.services,
+            routes: &self.routes,
             slices: &self.slices,
             pods: &self.pods,
         };

@@ -85,6 +85,7 @@ fn services(ages: &[u8]) -> Vec<Arc<Service>> {
 fn world_of(kinds: &[Kind], deal: &[Index], ages: &[u8]) -> World {
     World {
         services: services(ages),
+        routes: Vec::new(),
         slices: dealt(kinds, deal),
         pods: said(kinds),
         options: options(),
