@@ -6,7 +6,7 @@ mod lab;
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use ingest_agent::{
     dataplane::{Dataplane, Lock, Options, Reader, now_ns},
     reconcile::Op,
@@ -39,6 +39,98 @@ fn flow(n: u32, state: FlowState, age_s: u64) -> (abi::FlowKey, abi::Flow) {
     };
     flow.up.seen_ns = then;
     (key, flow)
+}
+
+/// A pinned array, read and written as the kernel does.
+fn array<V: aya::Pod>(root: &PinRoot, name: &str) -> Array<MapData, V> {
+    let map = MapData::from_pin(root.map(name)).unwrap();
+    Map::from_map_data(map).unwrap().try_into().unwrap()
+}
+
+/// Flows that were evicted took no leave: sessions by slot and by route are what the sweep has counted. Nor has what
+/// a caller asked for outlived its flow.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_sweep_sets_counts_of_sessions_right() {
+    with_uplink(|| async {
+        const ROUTE: u16 = 3;
+        let root = PinRoot::new("counts");
+        let (mut dataplane, _lock) = lab::load(&root).await.unwrap();
+        dataplane
+            .apply(&service(0, DeliveryMode::Stack, 1, [0; 6]))
+            .unwrap();
+        let quota = Op::SetQuota {
+            route: ROUTE,
+            quota: abi::Quota {
+                streams: 9,
+                in_use: 1,
+                ..Default::default()
+            },
+            name: "live/acme".into(),
+            fresh: true,
+        };
+        dataplane.apply(&[quota]).unwrap();
+        let routed = |n, state, age_s| {
+            let (key, flow) = flow(n, state, age_s);
+            let route = if n % 2 == 0 { ROUTE } else { 0 };
+            (key, abi::Flow { route, ..flow })
+        };
+        insert_flows(&root, (0..7).map(|n| routed(n, FlowState::Established, 1)));
+        insert_flows(&root, (7..9).map(|n| routed(n, FlowState::Cut, 1)));
+        let old = routed(9, FlowState::Cut, 61);
+        insert_flows(&root, [old].into_iter());
+        let other = abi::Flow {
+            incarnation: 0,
+            ..flow(10, FlowState::Established, 1).1
+        };
+        insert_flows(&root, [(flow(10, FlowState::Cut, 0).0, other)].into_iter());
+        let ids = Map::from_map_data(MapData::from_pin(root.map("STREAM_IDS")).unwrap()).unwrap();
+        let mut ids = HashMap::<_, abi::FlowKey, abi::StreamId>::try_from(ids).unwrap();
+        for key in [flow(0, FlowState::Cut, 0).0, old.0] {
+            ids.insert(key, abi::StreamId::default(), 0).unwrap();
+        }
+        let mut loads = array::<abi::Load>(&root, "LOADS");
+        let mut states = array::<abi::RouteState>(&root, "ROUTE_STATES");
+        loads.set(0, abi::Load { active: 50 }, 0).unwrap();
+        let state = abi::RouteState {
+            sessions_ns: 11,
+            bytes_ns: 12,
+            active: 0,
+        };
+        states.set(u32::from(ROUTE), state, 0).unwrap();
+
+        let report = dataplane.sweep(now_ns()).unwrap();
+        assert_eq!(report.by_slot[&0], 7, "of the present tenant");
+        assert_eq!(report.by_route[&ROUTE], 4);
+        assert_eq!(loads.get(&0, 0).unwrap().active, 7);
+        let corrected = abi::RouteState { active: 4, ..state };
+        assert_eq!(states.get(&u32::from(ROUTE), 0).unwrap(), corrected);
+        let observed = dataplane.observe().unwrap();
+        assert_eq!(observed.loads[&0], 7);
+        assert_eq!(observed.idle_routes, [0_u16; 0], "it has sessions");
+        assert!(ids.get(&flow(0, FlowState::Cut, 0).0, 0).is_ok());
+        assert!(ids.get(&old.0, 0).is_err());
+
+        dataplane.sweep(now_ns() + 120_000_000_000).unwrap();
+        assert_eq!(loads.get(&0, 0).unwrap().active, 0);
+        assert_eq!(dataplane.observe().unwrap().idle_routes, [ROUTE]);
+
+        // A slot's new tenant, and an index's new route, begin at nothing.
+        loads.set(0, abi::Load { active: 5 }, 0).unwrap();
+        dataplane
+            .apply(&service(0, DeliveryMode::Stack, 2, [0; 6]))
+            .unwrap();
+        assert_eq!(loads.get(&0, 0).unwrap().active, 0);
+        let again = Op::SetQuota {
+            route: ROUTE,
+            quota: abi::Quota::default(),
+            name: "live/other".into(),
+            fresh: true,
+        };
+        dataplane.apply(&[again]).unwrap();
+        let fresh = states.get(&u32::from(ROUTE), 0).unwrap();
+        assert_eq!(fresh, abi::RouteState::default());
+    });
 }
 
 #[test]

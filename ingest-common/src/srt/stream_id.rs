@@ -65,10 +65,17 @@ pub fn read_stream_id(space: &mut Workspace) -> u8 {
 /// character stands before that. The key becomes the whole text's hash.
 #[inline(always)]
 fn copy_text(space: &mut Workspace) -> bool {
-    space.fields = [Field::default(); 4];
+    // A zero that the compiler does not know as one: it would call `memset`, which goes by bytes.
+    let zero = black_box(0_u32);
+    for field in &mut space.fields {
+        field.start = zero as u16;
+        field.length = zero as u16;
+        field.hash = zero;
+    }
     space.splice.stream.length = 0;
     space.splice.stream.key = 0;
-    space.splice.stream.text = [0; STREAM_ID_KEPT];
+    *words_mut::<STREAM_ID_KEPT, { STREAM_ID_KEPT / 4 }>(&mut space.splice.stream.text) =
+        [zero; STREAM_ID_KEPT / 4];
     let at = space.sid_at >> 2;
     let block = if at == 0 {
         0
@@ -89,8 +96,12 @@ fn copy_text(space: &mut Workspace) -> bool {
         // What counts of the word: the bytes below the first zero byte.
         let mask = ((zeros & zeros.wrapping_neg()) >> 7).wrapping_sub(1);
         let word = word & mask;
-        put_word(&mut space.text, index, word);
-        put_word(&mut space.splice.stream.text, index, word);
+        put_word::<STREAM_ID_MAX, { STREAM_ID_MAX / 4 }>(&mut space.text, index, word);
+        put_word::<STREAM_ID_KEPT, { STREAM_ID_KEPT / 4 }>(
+            &mut space.splice.stream.text,
+            index,
+            word,
+        );
         let spaced = word | (!mask & (ONES << 5));
         bad |= spaced.wrapping_sub(ONES << 5) & !spaced;
         let deletes = spaced ^ (ONES * 0x7f);
@@ -114,56 +125,54 @@ fn copy_text(space: &mut Workspace) -> bool {
 
 /// Finds the fields of a text that begins with `#!::`; false where one comes twice.
 ///
-/// A field begins at a `=` behind a lone letter behind a comma, and ends at the next comma: so the last three bytes say all
-/// there is to know.
+/// A field begins at a comma that a lone letter and a `=` follow, and ends at the next comma. So each comma looks ahead: to
+/// remember the last bytes instead, the verifier would follow every way to have come by them.
 #[inline(always)]
 fn split(space: &mut Workspace) -> bool {
     let length = u32::from(space.splice.stream.length);
-    let mut last = u32::from(b',');
     let mut letter = 0_u32;
     let mut start = 0_u32;
     let mut hash = BASIS;
-    let mut at = 4_u32;
+    // The prefix's last colon stands for the first comma.
+    let mut at = 3_u32;
     while at <= STREAM_ID_MAX as u32 {
         let over = at >= length;
-        let byte = if over {
-            u32::from(b',')
-        } else {
-            u32::from(space.text[at as usize & (STREAM_ID_MAX - 1)])
-        };
-        if byte == u32::from(b',') {
+        let byte = byte_at(&space.text, at);
+        if over || at == 3 || byte == u32::from(b',') {
             if letter != 0 {
                 let field = &mut space.fields[(letter >> 2 & 3) as usize];
                 if field.start != 0 {
                     return false;
                 }
-                *field = Field {
-                    start: start as u16,
-                    length: (at - start) as u16,
-                    hash: fold(hash),
-                };
+                field.start = start as u16;
+                field.length = (at - start) as u16;
+                field.hash = fold(hash);
             }
             if over {
                 break;
             }
-            letter = 0;
-        } else if byte == u32::from(b'=') && begins_field(last) {
-            letter = last & 0xff;
-            start = at + 1;
+            letter = byte_at(&space.text, at + 1);
+            start = at + 3;
             hash = BASIS;
+            if start <= length
+                && byte_at(&space.text, at + 2) == u32::from(b'=')
+                && names_field(letter)
+            {
+                at += 2;
+            } else {
+                letter = 0;
+            }
         } else {
             hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
         }
-        last = last << 8 | byte;
         at += 1;
     }
     true
 }
 
-/// Whether the bytes before a `=` are a comma and the letter of a field.
 #[inline(always)]
-const fn begins_field(last: u32) -> bool {
-    last >> 8 & 0xff == b',' as u32 && matches!(last as u8, b'r' | b'u' | b'h' | b'm')
+const fn names_field(letter: u32) -> bool {
+    matches!(letter as u8, b'r' | b'u' | b'h' | b'm')
 }
 
 /// What the caller wants: its `m=`.
@@ -270,29 +279,61 @@ const fn fold(hash: u64) -> u32 {
     (mix(hash) >> 32) as u32
 }
 
+/// The byte at `at`. The mask keeps it inside.
+#[inline(always)]
+const fn byte_at(text: &[u8; STREAM_ID_MAX], at: u32) -> u32 {
+    text[at as usize & (STREAM_ID_MAX - 1)] as u32
+}
+
 /// Word number `index` of a CONCLUSION, host order. The mask keeps it inside.
 #[inline(always)]
 fn packet_word(bytes: &[u8; COPY_MAX], index: u32) -> u32 {
-    let (words, _) = bytes.as_chunks::<4>();
-    words
-        .get(index as usize & (COPY_MAX / 4 - 1))
-        .map_or(0, |word| u32::from_be_bytes(*word))
+    u32::from_be(words::<COPY_MAX, { COPY_MAX / 4 }>(bytes)[index as usize & (COPY_MAX / 4 - 1)])
 }
 
 /// Word number `index` of a text, the first character lowest.
 #[inline(always)]
 fn word_of(text: &[u8; STREAM_ID_MAX], index: u32) -> u32 {
-    let (words, _) = text.as_chunks::<4>();
-    words
-        .get(index as usize & (WORDS_MAX as usize - 1))
-        .map_or(0, |word| u32::from_le_bytes(*word))
+    let words = words::<STREAM_ID_MAX, { STREAM_ID_MAX / 4 }>(text);
+    u32::from_le(words[index as usize & (STREAM_ID_MAX / 4 - 1)])
 }
 
 /// Sets word number `index` of a text, where it has one.
 #[inline(always)]
-fn put_word<const N: usize>(text: &mut [u8; N], index: u32, word: u32) {
-    let (words, _) = text.as_chunks_mut::<4>();
-    if let Some(place) = words.get_mut(index as usize) {
-        *place = word.to_le_bytes();
+fn put_word<const N: usize, const WORDS: usize>(text: &mut [u8; N], index: u32, word: u32) {
+    if let Some(place) = words_mut::<N, WORDS>(text).get_mut(index as usize) {
+        *place = word.to_le();
     }
+}
+
+const _: () = {
+    assert!(core::mem::align_of::<Workspace>() >= 4);
+    assert!(core::mem::offset_of!(Workspace, text).is_multiple_of(4));
+    assert!(core::mem::offset_of!(Workspace, splice.bytes).is_multiple_of(4));
+    assert!(core::mem::offset_of!(Workspace, splice.stream.text).is_multiple_of(4));
+};
+
+/// A text of the [`Workspace`], or its packet, as words: of bytes the compiler does not know that they are aligned, and would
+/// load each by itself.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a plain change of type; the bytes stand at words"
+)]
+const fn words<const N: usize, const WORDS: usize>(bytes: &[u8; N]) -> &[u32; WORDS] {
+    const { assert!(N == 4 * WORDS) };
+    // SAFETY: as many bytes, at a multiple of 4 in every workspace (asserted above); every bit pattern is valid.
+    unsafe { &*bytes.as_ptr().cast::<[u32; WORDS]>() }
+}
+
+/// [`words`], to write.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a plain change of type; the bytes stand at words"
+)]
+const fn words_mut<const N: usize, const WORDS: usize>(bytes: &mut [u8; N]) -> &mut [u32; WORDS] {
+    const { assert!(N == 4 * WORDS) };
+    // SAFETY: as in `words`, and borrowed alone.
+    unsafe { &mut *bytes.as_mut_ptr().cast::<[u32; WORDS]>() }
 }
