@@ -22,7 +22,7 @@ pub use self::{
     drain::DrainRow,
     explain::Explanation,
     routes::RouteRow,
-    services::ServiceRow,
+    services::{Handshakes, ServiceRow},
     status::{Status, UplinkRow},
     streams::StreamRow,
 };

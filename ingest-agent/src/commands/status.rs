@@ -9,7 +9,10 @@ use std::{
 use ingest_common::abi;
 use serde::Serialize;
 
-use super::{backends, services::is_live};
+use super::{
+    backends,
+    services::{Handshakes, handshake, is_live},
+};
 use crate::{
     cli::Output,
     dataplane::{self, Lock, Reader},
@@ -36,6 +39,18 @@ pub struct Status {
     pub links: BTreeMap<&'static str, usize>,
     /// VIP:port:protocols.
     pub services: usize,
+    /// Those by who answers their callers' handshakes: `stream`, `client` or `none`.
+    pub handshake_ways: BTreeMap<&'static str, usize>,
+    /// What became of the handshakes that are answered here.
+    pub splices: Handshakes,
+    /// How the answers leave: `xdp` or `tc`.
+    pub answer_by: &'static str,
+    /// Secrets made so far. One at a time makes cookies.
+    pub secrets: u32,
+    /// Seconds since the present one does; absent: there is none yet, and nobody is answered.
+    pub secret_age_seconds: Option<u64>,
+    /// Routes.
+    pub routes: usize,
     /// Backends by state.
     pub backends: BTreeMap<&'static str, usize>,
     /// Backends by delivery mode.
@@ -77,6 +92,14 @@ pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
 
 fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
     let (node, config, flows) = (reader.node()?, reader.config()?, reader.flows()?);
+    let (services, secrets) = (reader.services()?, reader.secrets()?);
+    let mut ways = BTreeMap::new();
+    let mut splices = abi::SpliceStats::default();
+    for view in &services {
+        *ways.entry(handshake(view.service)).or_default() += 1;
+        splices.add(&view.splices);
+    }
+    let secret_age_ns = dataplane::now_ns().saturating_sub(secrets.since_ns);
     let rows = backends::rows(
         &reader.backends()?,
         &flows,
@@ -108,7 +131,17 @@ fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
             .map(uplink)
             .collect(),
         links,
-        services: reader.services()?.len(),
+        services: services.len(),
+        handshake_ways: ways,
+        splices: Handshakes::from(&splices),
+        answer_by: if config.answer_by == abi::AnswerBy::Tc as u32 {
+            "tc"
+        } else {
+            "xdp"
+        },
+        secrets: secrets.serial,
+        secret_age_seconds: (secrets.serial != 0).then_some(secret_age_ns / 1_000_000_000),
+        routes: reader.routes()?.len(),
         backends: count(|row| row.state),
         modes: count(|row| row.mode),
         backends_down: rows
@@ -197,7 +230,8 @@ fn render(status: &Status) -> String {
         ),
         ("uplinks", uplinks.join(", ")),
         ("programs", links.join(", ")),
-        ("services", status.services.to_string()),
+        ("services", services(status)),
+        ("routes", status.routes.to_string()),
         ("backends", counts(&status.backends)),
         ("delivery", counts(&status.modes)),
         (
@@ -207,6 +241,9 @@ fn render(status: &Status) -> String {
         ("handshakes", status.handshakes.to_string()),
         ("silence", age(Duration::from_millis(status.silence_ms))),
     ];
+    if status.handshake_ways.contains_key("stream") {
+        lines.extend(stream_lines(status));
+    }
     if status.backends_down > 0 {
         lines.push((
             "down",
@@ -246,6 +283,66 @@ fn render(status: &Status) -> String {
     lines.join("\n")
 }
 
+fn services(status: &Status) -> String {
+    let ways = status.handshake_ways.iter();
+    let ways: Vec<_> = ways
+        .map(|(way, n)| match *way {
+            "none" => format!("{n} udp"),
+            way => format!("{n} srt by {way}"),
+        })
+        .collect();
+    match status.services {
+        0 => "none".to_owned(),
+        _ => ways.join(", "),
+    }
+}
+
+/// How the handshakes do that are answered here.
+fn stream_lines(status: &Status) -> [(&'static str, String); 4] {
+    let h = &status.splices;
+    let secret = match status.secret_age_seconds {
+        Some(s) => format!(
+            "number {}, {} old",
+            status.secrets,
+            age(Duration::from_secs(s))
+        ),
+        None => "none yet: handshakes are not answered".to_owned(),
+    };
+    let mut refused: Vec<_> = h
+        .rejections
+        .iter()
+        .map(|(word, n)| format!("{n} {word}"))
+        .collect();
+    if h.rejections_unsaid > 0 {
+        refused.push(format!("{} without a word", h.rejections_unsaid));
+    }
+    if refused.is_empty() {
+        refused.push("nobody".to_owned());
+    }
+    [
+        ("secret", secret),
+        (
+            "cookies",
+            format!(
+                "{} sent by {}, {} valid, {} stale, {} forged",
+                h.cookies_sent,
+                status.answer_by,
+                h.cookies_valid,
+                h.cookies_stale,
+                h.cookies_forged
+            ),
+        ),
+        (
+            "splices",
+            format!(
+                "{} at once, {} lazy, {} rewritten, {} surplus",
+                h.splices, h.lazies, h.rewritten, h.surplus
+            ),
+        ),
+        ("refused", refused.join(", ")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +361,20 @@ mod tests {
                 veth: true,
             }],
             links: BTreeMap::from([("xdp", 1)]),
-            services: 1,
+            services: 3,
+            handshake_ways: BTreeMap::from([("none", 1), ("stream", 2)]),
+            splices: Handshakes {
+                cookies_sent: 12,
+                cookies_forged: 5,
+                splices: 9,
+                rejections: BTreeMap::from([("not_found", 2)]),
+                rejections_unsaid: 7,
+                ..Default::default()
+            },
+            answer_by: "tc",
+            secrets: 4,
+            secret_age_seconds: Some(187),
+            routes: 6,
             backends: BTreeMap::from([("draining", 1), ("serving", 2)]),
             modes: BTreeMap::new(),
             backends_down: 1,
@@ -288,6 +398,11 @@ mod tests {
             "4 no_backend",
             "passed      nothing",
             "down        1 serving",
+            "services    1 udp, 2 srt by stream",
+            "secret      number 4, 3m07s old",
+            "12 sent by tc, 0 valid, 0 stale, 5 forged",
+            "splices     9 at once",
+            "refused     2 not_found, 7 without a word",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
@@ -296,6 +411,16 @@ mod tests {
             ..status()
         };
         assert!(render(&running).contains("runs (pid 7), ready for 1m00s"));
+        let without_secret = Status {
+            secret_age_seconds: None,
+            ..status()
+        };
+        assert!(render(&without_secret).contains("handshakes are not answered"));
+        let by_client = Status {
+            handshake_ways: BTreeMap::from([("client", 3)]),
+            ..status()
+        };
+        assert!(!render(&by_client).contains("cookies"));
     }
 
     #[test]

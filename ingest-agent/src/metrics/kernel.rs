@@ -1,5 +1,7 @@
 //! The kernel's counters as metrics.
 
+mod routing;
+
 use std::{collections::HashMap, fmt};
 
 use ingest_common::{
@@ -14,7 +16,7 @@ use prometheus_client::{
 
 use crate::{
     commands,
-    dataplane::{self, BackendView, Reader, ServiceView},
+    dataplane::{self, BackendView, Reader, RouteView, ServiceView},
     output::{padded, socket},
 };
 
@@ -29,6 +31,10 @@ pub struct KernelState {
     pub drops: Vec<(DropReason, u64)>,
     /// Passed packets.
     pub passes: Vec<(PassReason, u64)>,
+    /// Routes with their counters.
+    pub routes: Vec<RouteView>,
+    /// When the secret that makes cookies became that; `None`: there is none yet.
+    pub secret_since_ns: Option<u64>,
     /// Established flows by service id.
     pub flows: HashMap<u16, u32>,
     /// Flows that fit.
@@ -49,6 +55,10 @@ impl KernelState {
             backends: reader.backends()?,
             drops: reader.drops()?,
             passes: reader.passes()?,
+            routes: reader.routes()?,
+            secret_since_ns: Some(reader.secrets()?)
+                .filter(|secrets| secrets.serial != 0)
+                .map(|secrets| secrets.since_ns),
             flows: HashMap::new(),
             max_flows: reader.max_flows(),
             node: reader.node()?,
@@ -182,6 +192,9 @@ impl Collector for KernelState {
                 .unwrap_or_default();
             set(&mut gauge, &[("service", name), ("vip", vip)], flows.into())?;
         }
+        routing::handshakes(&mut encoder, &services)?;
+        routing::routes(&mut encoder, &self.routes)?;
+        routing::secret(&mut encoder, self.secret_since_ns, self.now_ns)?;
         self.encode_backends(&mut encoder, &backends)?;
         self.encode_reasons(&mut encoder)?;
         self.encode_node(&mut encoder)

@@ -30,7 +30,13 @@ fn state() -> KernelState {
                 gaps: 4,
                 ..Default::default()
             },
-            splices: abi::SpliceStats::default(),
+            splices: abi::SpliceStats {
+                cookies_forged: 8,
+                splices: 6,
+                rejected: [0, 0, 0, 5, 0, 0],
+                unsaid: 3,
+                ..Default::default()
+            },
         }],
         backends: vec![BackendView {
             slot: 1,
@@ -54,6 +60,33 @@ fn state() -> KernelState {
         }],
         drops: DropReason::ALL.iter().map(|r| (*r, *r as u64)).collect(),
         passes: PassReason::ALL.iter().map(|r| (*r, 0)).collect(),
+        routes: vec![
+            RouteView {
+                route: 7,
+                name: "live/acme".into(),
+                quota: abi::Quota {
+                    streams: 10,
+                    in_use: 1,
+                    ..Default::default()
+                },
+                active: 4,
+                stats: abi::RouteStats {
+                    accepted: 9,
+                    refused_streams: 1,
+                    over_route_packets: 2,
+                    over_stream_bytes: 1316,
+                    ..Default::default()
+                },
+                ..Default::default()
+            },
+            RouteView {
+                route: 8,
+                name: "live/acme".into(),
+                ..Default::default()
+            },
+        ],
+        secret_since_ns: Some(1_000_000_000),
+        now_ns: 61_000_000_000,
         max_flows: 1024,
         node,
         ..Default::default()
@@ -82,6 +115,18 @@ fn a_scrape_has_every_family() {
         r#"ingest_drops_total{reason="no_backend"} 17"#,
         r#"ingest_passes_total{reason="fragment"} 0"#,
         r#"ingest_flows{service="live/srt",vip="203.0.113.10:9000"} 7"#,
+        r#"ingest_handshakes_total{service="live/srt",vip="203.0.113.10:9000",result="forged"} 8"#,
+        r#"ingest_handshakes_total{service="live/srt",vip="203.0.113.10:9000",result="spliced"} 6"#,
+        r#"ingest_rejections_total{service="live/srt",vip="203.0.113.10:9000",code="2404"} 5"#,
+        r#"ingest_rejections_unsaid_total{service="live/srt",vip="203.0.113.10:9000"} 3"#,
+        r#"ingest_route_sessions{route="live/acme"} 4"#,
+        r#"ingest_route_sessions_limit{route="live/acme"} 10"#,
+        r#"ingest_route_accepted_total{route="live/acme"} 9"#,
+        r#"ingest_route_refused_total{route="live/acme",reason="quota_streams"} 1"#,
+        r#"ingest_route_dropped_packets_total{route="live/acme",reason="quota_route_bitrate"} 2"#,
+        r#"ingest_route_dropped_bytes_total{route="live/acme",reason="quota_stream_bitrate"} 1316"#,
+        r#"ingest_route_sessions{route="live/acme~8"} 0"#,
+        "ingest_cookie_secret_age_seconds 60",
         "ingest_flow_table_capacity 1024",
         "ingest_ready_timestamp_seconds 5",
         r#"ingest_xdp_native{uplink="eth0"} 1"#,
@@ -110,4 +155,29 @@ fn a_family_is_described_once() {
     types.sort_unstable();
     types.dedup();
     assert_eq!(types.len(), all);
+}
+
+#[test]
+fn no_series_comes_twice_and_a_route_without_a_bound_has_no_limit() {
+    let text = render(&AgentMetrics::default(), state()).unwrap();
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let mut series: Vec<_> = series.filter_map(|l| l.rsplit_once(' ')).collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup_by_key(|(series, _)| *series);
+    assert_eq!(series.len(), all);
+    assert!(!text.contains(r#"ingest_route_sessions_limit{route="live/acme~8"}"#));
+}
+
+#[test]
+fn no_secret_yet_is_no_age() {
+    let state = KernelState {
+        secret_since_ns: None,
+        ..state()
+    };
+    let text = render(&AgentMetrics::default(), state).unwrap();
+    assert!(
+        !text.contains("ingest_cookie_secret_age_seconds "),
+        "{text}"
+    );
 }
