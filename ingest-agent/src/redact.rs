@@ -112,7 +112,10 @@ fn escaped(units: impl Iterator<Item = Unit>) -> String {
         match unit {
             Unit::Character(quote @ ('"' | '\'')) => text.push(quote),
             Unit::Character(character) => text.extend(character.escape_debug()),
-            Unit::Byte(byte) => text.push_str(&format!("\\x{byte:02x}")),
+            Unit::Byte(byte) => {
+                let [high, low] = [byte >> 4, byte & 0xf].map(|d| char::from_digit(d.into(), 16));
+                text.extend(['\\', 'x'].into_iter().chain(high).chain(low));
+            }
         }
     }
     text

@@ -64,7 +64,8 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     let started = Agent::start(
         dataplane, settings, first, &config, metrics, probes, notices,
     );
-    let (agent, watcher) = started.await?;
+    // All maps are in it: too much for the stack.
+    let (agent, watcher) = Box::pin(started).await?;
     let result = agent.run(watcher, changes, shutdown).await;
     drop(tasks);
     // The server may be waiting for a scraper that does not read.

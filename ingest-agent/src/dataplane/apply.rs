@@ -76,7 +76,7 @@ impl Dataplane {
             Op::RemoveQuota { route } => self.remove_quota(*route),
             Op::SetRoute { key, route } => {
                 let (bits, key) = route_key(key);
-                self.maps.routes.insert(bits, key, route)?;
+                self.maps.routes.insert(bits, key, *route)?;
                 self.idle.routes.retain(|idle| *idle != route.route);
                 Ok(())
             }

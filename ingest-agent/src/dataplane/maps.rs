@@ -203,7 +203,7 @@ impl Routes {
         &mut self,
         bits: u32,
         key: abi::RouteKey,
-        route: &abi::Route,
+        route: abi::Route,
     ) -> Result<(), Error> {
         self.map
             .insert(&Key::new(bits, key), route, 0)

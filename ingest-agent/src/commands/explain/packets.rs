@@ -23,7 +23,7 @@ pub(super) fn conclusion(vip: SocketAddr, cookie: u32, stream_id: Option<&str>) 
     const CONFIG: u32 = 4;
     const VERSION: u32 = 0x0001_0501;
     const FLAGS: u32 = 0xbf;
-    const LATENCIES: u32 = 120 << 16 | 120;
+    const LATENCY_MS: u16 = 120;
     const SID: u32 = 5;
     let flags = if stream_id.is_some() {
         HSREQ | CONFIG
@@ -34,7 +34,8 @@ pub(super) fn conclusion(vip: SocketAddr, cookie: u32, stream_id: Option<&str>) 
     packet.put_u32(HSREQ << 16 | 3);
     packet.put_u32(VERSION);
     packet.put_u32(FLAGS);
-    packet.put_u32(LATENCIES);
+    packet.put_u16(LATENCY_MS);
+    packet.put_u16(LATENCY_MS);
     if let Some(text) = stream_id {
         let mut body = [0; STREAM_ID_MAX];
         let length = encode_stream_id(text.as_bytes(), &mut body);

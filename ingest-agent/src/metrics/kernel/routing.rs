@@ -11,8 +11,11 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{count, counter, gauge, set};
 use crate::dataplane::{RouteView, ServiceView};
 
-/// Value of the `result` label, and the field.
-const RESULTS: [(&str, fn(&SpliceStats) -> u64); 8] = [
+/// Value of the one more label, and what it reads: a number, or packets and bytes.
+type Series<S, V> = (&'static str, fn(&S) -> V);
+
+/// Of handshakes, by `result`.
+const RESULTS: [Series<SpliceStats, u64>; 8] = [
     ("answered", |s| s.cookies_sent),
     ("valid", |s| s.cookies_valid),
     ("stale", |s| s.cookies_stale),
@@ -23,15 +26,15 @@ const RESULTS: [(&str, fn(&SpliceStats) -> u64); 8] = [
     ("surplus", |s| s.surplus),
 ];
 
-/// The same with `reason`, of what a route did not let in.
-const REFUSED: [(&str, fn(&RouteStats) -> u64); 3] = [
+/// Of what a route did not let in, by `reason`.
+const REFUSED: [Series<RouteStats, u64>; 3] = [
     ("quota_streams", |s| s.refused_streams),
     ("quota_sessions", |s| s.refused_sessions),
     ("forbidden", |s| s.forbidden),
 ];
 
-/// Of packets over a bitrate, and of their bytes.
-const DROPPED: [(&str, fn(&RouteStats) -> [u64; 2]); 2] = [
+/// Of what was over a bitrate, by `reason`.
+const DROPPED: [Series<RouteStats, [u64; 2]>; 2] = [
     ("quota_stream_bitrate", |s| {
         [s.over_stream_packets, s.over_stream_bytes]
     }),

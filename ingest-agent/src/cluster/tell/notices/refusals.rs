@@ -163,7 +163,7 @@ mod tests {
         );
         for second in 6..606 {
             refuse(&mut refusals, Rejection::NotFound, after(start, second));
-            let told = if second == 605 { 1 } else { 0 };
+            let told = usize::from(second == 605);
             assert_eq!(
                 refusals.collect(after(start, second)).len(),
                 told,
