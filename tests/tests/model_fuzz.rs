@@ -105,6 +105,61 @@ fn handshakes() -> BTreeMap<String, Vec<u8>> {
     .collect()
 }
 
+/// Stream IDs: those of the captures, and what is almost one.
+fn stream_ids() -> BTreeMap<String, Vec<u8>> {
+    let longest = format!("#!::r={},u=bob", "x".repeat(500));
+    [
+        ("plain_streamid", "#!::r=live/cam1,m=publish,u=alice"),
+        ("encrypted", "#!::r=live/cam2,m=publish"),
+        ("rejected", "#!::r=live/cam9"),
+        ("group_broadcast", "#!::r=live/bond1,m=publish"),
+        (
+            "host_and_session",
+            "#!::h=example.org,s=17,t=stream,m=request,r=a/b",
+        ),
+        ("bidirectional", "#!::m=bidirectional,u=bob"),
+        ("a_name", "live/cam1"),
+        ("publish_like_mediamtx", "publish:live/cam1:alice:secret"),
+        ("nested", "#!:{r=a}"),
+        ("a_field_twice", "#!::r=a,u=b,r=c"),
+        ("an_empty_field_twice", "#!::h=,h="),
+        ("equals_in_a_value", "#!::r=a=b,u==,=r=c"),
+        ("commas_alone", "#!::,,,r=a,,"),
+        ("a_control_character", "#!::r=a\u{1f}b"),
+        ("a_zero_byte_within", "#!::r=a\0,r=b"),
+        ("not_ascii", "#!::r=ünï/cødé"),
+        ("syntax_alone", "#!::"),
+        ("longest", &longest),
+    ]
+    .into_iter()
+    .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+    .collect()
+}
+
+/// Callers and times, as `fuzz::cookie` takes them.
+fn callers() -> BTreeMap<String, Vec<u8>> {
+    let v4 = [0_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
+    let v6 = [0x20_u8, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let slot = 1_u64 << 36;
+    let mut callers = BTreeMap::new();
+    for (name, address) in [("v4", v4), ("v6", v6)] {
+        for (when, now) in [
+            ("at_boot", 0),
+            ("at_the_end_of_a_slot", slot - 1),
+            ("at_the_start_of_a_slot", slot),
+            ("after_eleven_days", 28_000 * slot + 5),
+            ("after_a_century", u64::MAX / 8),
+        ] {
+            let mut bytes = address.to_vec();
+            bytes.extend(40_000_u32.to_le_bytes());
+            bytes.extend(0x1f01_3076_u32.to_le_bytes());
+            bytes.extend(u64::to_le_bytes(now));
+            callers.insert(format!("{name}_{when}"), bytes);
+        }
+    }
+    callers
+}
+
 /// The corpora are written anew where this is set: by hand, after the table has changed.
 const WRITE: &str = "INGEST_WRITE_CORPORA";
 
@@ -121,12 +176,20 @@ fn the_corpora_hold() {
     if std::env::var_os(WRITE).is_some() {
         write("frame_steer", &FRAMES);
         write("srt_handshake", &handshakes());
+        write("stream_id", &stream_ids());
+        write("cookie", &callers());
     }
     for input in read("frame_steer").values() {
         fuzz::frame_steer(input);
     }
     for input in read("srt_handshake").values() {
         fuzz::srt_handshake(input);
+    }
+    for input in read("stream_id").values() {
+        fuzz::stream_id(input);
+    }
+    for input in read("cookie").values() {
+        fuzz::cookie(input);
     }
 }
 
@@ -192,7 +255,29 @@ proptest! {
     }
 
     #[test]
+    fn mutated_stream_ids_hold(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<usize>(), prop::sample::select(&b"ruhm=,#:!x\0\x1f\xff"[..])), 1..6),
+    ) {
+        let corpus = stream_ids();
+        let input = corpus.values().nth(which.index(corpus.len())).unwrap();
+        fuzz::stream_id(&mutated(input, &changes));
+    }
+
+    #[test]
+    fn mutated_callers_hold(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        let corpus = callers();
+        let input = corpus.values().nth(which.index(corpus.len())).unwrap();
+        fuzz::cookie(&mutated(input, &changes));
+    }
+
+    #[test]
     fn any_bytes_hold(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fuzz::stream_id(&bytes);
+        fuzz::cookie(&bytes);
         fuzz::frame_steer(&bytes);
         fuzz::srt_handshake(&bytes);
     }
