@@ -286,7 +286,7 @@ mod tests {
             });
             assert_eq!(quota.stream_byte_cost, 0);
             let bytes = bits / 8 * 10;
-            let took = u128::from(bytes) * u128::from(quota.route_byte_cost) >> 16;
+            let took = (u128::from(bytes) * u128::from(quota.route_byte_cost)) >> 16;
             let wanted = 10 * u128::from(SECOND_NS);
             assert!(took.abs_diff(wanted) * 1000 <= wanted * 2, "{bits}: {took}");
             // The kernel multiplies in 64 bits.
