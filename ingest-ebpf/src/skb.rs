@@ -120,8 +120,8 @@ pub fn replay(ctx: *mut __sk_buff, response: &Response) -> Result<(), Truncated>
     if unsafe { bpf_skb_load_bytes(ctx.cast(), payload as u32, into.cast(), bytes) } != 0 {
         return Err(Truncated);
     }
-    // SAFETY: within COPY_MAX; words of a payload are aligned as its buffer is, to 4.
-    if unsafe { *into.add(SOCKET_ID_AT).cast::<u32>() } != replay.caller_id.to_be() {
+    let [id0, id1, id2, id3] = [0, 1, 2, 3].map(|at| space.splice.bytes[SOCKET_ID_AT + at]);
+    if u32::from_be_bytes([id0, id1, id2, id3]) != replay.caller_id {
         return Err(Truncated);
     }
     if response.datagram.checksum != 0 {

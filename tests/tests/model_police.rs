@@ -106,7 +106,7 @@ fn rate_is_kept(passed: &[&Done], byte_cost: u64, burst_ns: u64) {
     for (first, start) in passed.iter().enumerate() {
         let mut taken = 0;
         for end in &passed[first..] {
-            let cost = u64::from(end.bytes) * byte_cost >> 16;
+            let cost = (u64::from(end.bytes) * byte_cost) >> 16;
             taken += cost;
             let allowed = end.at - start.at + burst_ns + cost;
             assert!(taken <= allowed, "{taken} ns, not {allowed}");
@@ -183,7 +183,7 @@ proptest! {
         let quota = quota((rate, rate, burst_ms));
         // Each packet as late as the one before it was long.
         let arrivals: Vec<Arrival> = std::iter::once(0)
-            .chain(sizes.iter().map(|bytes| u64::from(*bytes) * quota.stream_byte_cost >> 16))
+            .chain(sizes.iter().map(|bytes| (u64::from(*bytes) * quota.stream_byte_cost) >> 16))
             .zip(&sizes)
             .map(|(gap, bytes)| (gap, 0, *bytes))
             .collect();

@@ -127,7 +127,8 @@ fn replay(topology: &Topology, agent: &Agent, family: Family, length: usize, wha
 }
 
 /// * in each delivery mode, both families, on a bridge and routed: the pod's socket gets the whole CONCLUSION with its own cookie;
-/// * with the pod's checksums complete as well as left to a device: a wrong sum would not pass the socket;
+/// * with the pod's checksums complete as well as left to a device, which the pod's port is where the host routes: a wrong sum
+///   would not pass the socket;
 /// * the client hears neither the response nor a second one.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -143,9 +144,11 @@ fn a_pod_gets_the_kept_conclusion() {
             let config = Config::new(&topology.pods);
             let agent = Agent::start(&topology.node, &config, mode).unwrap();
             agent.wait_mode(mode).unwrap();
-            for offload in ["on", "off"] {
-                let command = format!("ethtool -K eth0 tx {offload}");
+            for (pod, port) in [("on", "on"), ("off", "on"), ("on", "off")] {
+                let command = format!("ethtool -K eth0 tx {pod}");
                 topology.pods[0].netns.shell(&command).unwrap();
+                let command = format!("ethtool -K {} tx {port}", topology.pods[0].name);
+                topology.node.shell(&command).unwrap();
                 for (family, length) in [
                     (Family::V4, 80),
                     (Family::V6, 80),
@@ -153,7 +156,7 @@ fn a_pod_gets_the_kept_conclusion() {
                     (Family::V4, 1024),
                     (Family::V6, 1024),
                 ] {
-                    let what = format!("{wiring:?} {mode} tx {offload} {family:?} {length}");
+                    let what = format!("{wiring:?} {mode} tx {pod} {port} {family:?} {length}");
                     replay(&topology, &agent, family, length, &what);
                 }
             }
