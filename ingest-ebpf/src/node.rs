@@ -9,7 +9,7 @@ use ingest_common::{
         Traffic, Vip,
     },
     maglev,
-    steer::{self, MatchKey, Workspace},
+    steer::{self, Decision, MatchKey, Part, Workspace},
 };
 
 use crate::maps::{
@@ -309,8 +309,55 @@ impl steer::Node for Kernel {
     }
 
     #[inline(always)]
-    fn check_extensions(&self, length: u16) -> u8 {
-        ingest_extensions(u32::from(length)) as u8
+    fn check_extensions(&self) -> u8 {
+        ingest_extensions() as u8
+    }
+
+    #[inline(always)]
+    fn check_cookie(&self) -> u8 {
+        ingest_cookie() as u8
+    }
+
+    #[inline(always)]
+    fn payload_sum(&self) -> u16 {
+        ingest_sum() as u16
+    }
+
+    #[inline(always)]
+    fn is_repeated(&self) -> bool {
+        ingest_repeated() != 0
+    }
+
+    #[inline(always)]
+    fn read_stream_id(&self) -> u8 {
+        ingest_stream_id() as u8
+    }
+
+    #[inline(always)]
+    fn match_key(&self, field: u8) -> bool {
+        ingest_match_key(u32::from(field)) != 0
+    }
+
+    #[inline(always)]
+    fn find_route(&self) -> Route {
+        let word = ingest_route();
+        Route {
+            route: word as u16,
+            pool: (word >> 16) as u16,
+            length: (word >> 32) as u16,
+            _pad: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn decide(&self, part: Part) -> Decision {
+        Decision::from_word(match part {
+            Part::Client => ingest_client(),
+            Part::Induction => ingest_induction(),
+            Part::Conclusion => ingest_conclusion(),
+            Part::Known => ingest_known(),
+            Part::Stream => ingest_stream(),
+        })
     }
 
     #[inline(always)]
@@ -344,11 +391,79 @@ extern "C" fn ingest_doubtful(pool: u32, hash: u32) -> u32 {
     u32::from(steer::place_in_doubt(&Kernel, pool as u16, hash))
 }
 
-/// The extension walk as a global function, likewise.
+// The steps of a handshake, likewise: each has a stack of its own, and they share the workspace.
+
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ingest_extensions(length: u32) -> u32 {
-    u32::from(steer::check_extensions(&Kernel, length as u16))
+extern "C" fn ingest_extensions() -> u32 {
+    u32::from(steer::check_extensions(&Kernel))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_cookie() -> u32 {
+    u32::from(steer::check_cookie(&Kernel))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_sum() -> u32 {
+    u32::from(steer::payload_sum(&Kernel))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_repeated() -> u32 {
+    u32::from(steer::is_repeated(&Kernel))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_stream_id() -> u32 {
+    u32::from(steer::read_stream_id(&Kernel))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_match_key(field: u32) -> u32 {
+    u32::from(steer::match_key(&Kernel, field as u8))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_route() -> u64 {
+    let route = steer::find_route(&Kernel);
+    u64::from(route.route) | u64::from(route.pool) << 16 | u64::from(route.length) << 32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_client() -> u64 {
+    steer::decide(&Kernel, Part::Client).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_induction() -> u64 {
+    steer::decide(&Kernel, Part::Induction).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_conclusion() -> u64 {
+    steer::decide(&Kernel, Part::Conclusion).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_known() -> u64 {
+    steer::decide(&Kernel, Part::Known).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ingest_stream() -> u64 {
+    steer::decide(&Kernel, Part::Stream).word()
 }
 
 /// `Option::copied` for the mutable references of [`at`].

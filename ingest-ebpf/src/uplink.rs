@@ -20,7 +20,7 @@ use ingest_common::{
     },
     packet::{ETHERNET, Frame, IPV4, IPV6, Ip, Link, Packet, Truncated},
     reason::DropReason,
-    steer::{self, Action, CallerShutdown, Delivery, Node, Verdict},
+    steer::{self, Action, CallerShutdown, Decision, Delivery, Node, Verdict},
 };
 
 use crate::{
@@ -36,14 +36,37 @@ pub fn ingest(ctx: &XdpContext) -> u32 {
     let Ok(link) = Link::read(&XdpFrame::new(ctx.ctx)) else {
         return XDP_PASS;
     };
-    match (link.kind, link.l3) {
+    let done = match (link.kind, link.l3) {
         (IPV4, ETHERNET) => ingest_v4(ctx.ctx),
         (IPV6, ETHERNET) => ingest_v6(ctx.ctx),
         (IPV4, _) => ingest_tagged_v4(ctx.ctx),
         (IPV6, _) => ingest_tagged_v6(ctx.ctx),
-        _ => XDP_PASS,
+        _ => return XDP_PASS,
+    };
+    if done != HANDSHAKE {
+        return done;
+    }
+    // Each from here, where the stack of the one before is free again.
+    let decision = match (link.kind, link.l3) {
+        (IPV4, ETHERNET) => handshake_v4(ctx.ctx),
+        (IPV4, _) => handshake_tagged_v4(ctx.ctx),
+        (_, ETHERNET) => handshake_v6(ctx.ctx),
+        _ => handshake_tagged_v6(ctx.ctx),
+    };
+    let decision = match Decision::from_word(decision).part() {
+        Some(part) => Kernel.decide(part).word(),
+        None => decision,
+    };
+    match (link.kind, link.l3) {
+        (IPV4, ETHERNET) => carry_out_v4(ctx.ctx, decision),
+        (IPV4, _) => carry_out_tagged_v4(ctx.ctx, decision),
+        (_, ETHERNET) => carry_out_v6(ctx.ctx, decision),
+        _ => carry_out_tagged_v6(ctx.ctx, decision),
     }
 }
+
+/// No action of XDP's: a handshake, nothing done yet.
+const HANDSHAKE: u32 = u32::MAX;
 
 /// Not inlined, like its siblings: together they would not fit the 512 bytes of a program's stack.
 #[inline(never)]
@@ -72,48 +95,130 @@ fn ingest_tagged_v6(ctx: *mut xdp_md) -> u32 {
     ingest_of::<IPV6>(&XdpContext::new(ctx), &link)
 }
 
+#[inline(never)]
+fn handshake_v4(ctx: *mut xdp_md) -> u64 {
+    handshake_of::<IPV4>(&XdpContext::new(ctx), &Link::untagged(IPV4))
+}
+
+#[inline(never)]
+fn handshake_v6(ctx: *mut xdp_md) -> u64 {
+    handshake_of::<IPV6>(&XdpContext::new(ctx), &Link::untagged(IPV6))
+}
+
+#[inline(never)]
+fn handshake_tagged_v4(ctx: *mut xdp_md) -> u64 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return 0;
+    };
+    handshake_of::<IPV4>(&XdpContext::new(ctx), &link)
+}
+
+#[inline(never)]
+fn handshake_tagged_v6(ctx: *mut xdp_md) -> u64 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return 0;
+    };
+    handshake_of::<IPV6>(&XdpContext::new(ctx), &link)
+}
+
+#[inline(never)]
+fn carry_out_v4(ctx: *mut xdp_md, decision: u64) -> u32 {
+    carry_out::<IPV4>(&XdpContext::new(ctx), &Link::untagged(IPV4), decision)
+}
+
+#[inline(never)]
+fn carry_out_v6(ctx: *mut xdp_md, decision: u64) -> u32 {
+    carry_out::<IPV6>(&XdpContext::new(ctx), &Link::untagged(IPV6), decision)
+}
+
+#[inline(never)]
+fn carry_out_tagged_v4(ctx: *mut xdp_md, decision: u64) -> u32 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return XDP_PASS;
+    };
+    carry_out::<IPV4>(&XdpContext::new(ctx), &link, decision)
+}
+
+#[inline(never)]
+fn carry_out_tagged_v6(ctx: *mut xdp_md, decision: u64) -> u32 {
+    let Ok(link) = Link::read(&XdpFrame::new(ctx)) else {
+        return XDP_PASS;
+    };
+    carry_out::<IPV6>(&XdpContext::new(ctx), &link, decision)
+}
+
 #[inline(always)]
 fn ingest_of<const FAMILY: u16>(ctx: &XdpContext, link: &Link) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
     let uplink = || ctx.ingress_ifindex() as u32;
-    let verdict = steer::ingress_of::<FAMILY, _, _>(&mut frame, &Kernel, link, uplink).unpack();
+    let outcome = steer::ingress_of::<FAMILY, _, _>(&mut frame, &Kernel, link, uplink);
+    if outcome.is_handshake() {
+        return HANDSHAKE;
+    }
+    let verdict = outcome.unpack();
     if Kernel.dry_run() {
         explain(&verdict);
         return XDP_PASS;
     }
     let way = &verdict.way;
-    let done = match verdict.action {
-        Action::Pass => {
+    if verdict.action == Action::Cut {
+        info!(
+            ctx,
+            "session cut: service {} slot {}", way.service, way.slot
+        );
+        return match strip(ctx, way) {
+            Ok(()) => pass_with(
+                ctx,
+                Handover {
+                    kind: HANDOVER_CUT,
+                    ifindex: way.ifindex,
+                },
+            ),
+            Err(reason) => drop(ctx, reason as u8),
+        };
+    }
+    end(ctx, &verdict)
+}
+
+#[inline(always)]
+fn handshake_of<const FAMILY: u16>(ctx: &XdpContext, link: &Link) -> u64 {
+    let uplink = || ctx.ingress_ifindex() as u32;
+    steer::handshake_of::<FAMILY, _, _>(&XdpFrame::new(ctx.ctx), &Kernel, link, uplink).word()
+}
+
+#[inline(always)]
+fn carry_out<const FAMILY: u16>(ctx: &XdpContext, link: &Link, decision: u64) -> u32 {
+    let mut frame = XdpFrame::new(ctx.ctx);
+    let decision = Decision::from_word(decision);
+    let verdict = steer::carry_out::<FAMILY, _, _>(&mut frame, &Kernel, link, decision).unpack();
+    if Kernel.dry_run() {
+        explain(&verdict);
+        return XDP_PASS;
+    }
+    if verdict.action == Action::Answer {
+        if verdict.reason != 0 {
+            count_drop(verdict.reason);
+        }
+        return answer(ctx, &verdict.way);
+    }
+    end(ctx, &verdict)
+}
+
+/// What both come to.
+#[inline(always)]
+fn end(ctx: &XdpContext, verdict: &Verdict) -> u32 {
+    match verdict.action {
+        Action::Drop => drop(ctx, verdict.reason),
+        Action::Deliver => {
+            deliver(ctx, &verdict.way).unwrap_or_else(|reason| drop(ctx, reason as u8))
+        }
+        _ => {
             if verdict.reason != 0 {
                 count_pass(verdict.reason);
             }
-            return XDP_PASS;
+            XDP_PASS
         }
-        Action::Drop => return drop(ctx, verdict.reason),
-        Action::Deliver => deliver(ctx, way),
-        Action::Answer => {
-            if verdict.reason != 0 {
-                count_drop(verdict.reason);
-            }
-            return answer(ctx, way);
-        }
-        Action::Cut => {
-            info!(
-                ctx,
-                "session cut: service {} slot {}", way.service, way.slot
-            );
-            strip(ctx, way).map(|()| {
-                pass_with(
-                    ctx,
-                    Handover {
-                        kind: HANDOVER_CUT,
-                        ifindex: way.ifindex,
-                    },
-                )
-            })
-        }
-    };
-    done.unwrap_or_else(|reason| drop(ctx, reason as u8))
+    }
 }
 
 #[inline(always)]

@@ -143,7 +143,7 @@ impl Packet {
     /// Sum of the pseudo-header for a payload of `length` bytes. The addresses are read again: eight words are dear to
     /// keep until they are needed.
     #[inline(always)]
-    fn pseudo_header<F: Frame>(&self, frame: &F, length: u16) -> Result<u64, Truncated> {
+    pub(crate) fn pseudo_header<F: Frame>(&self, frame: &F, length: u16) -> Result<u64, Truncated> {
         let tail = sum([u32::from(length).to_be(), u32::from(self.protocol).to_be()]);
         let addresses = if self.v6 {
             sum(frame.words::<8>(self.l3 + 8)?)

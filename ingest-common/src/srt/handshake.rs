@@ -1,6 +1,6 @@
 //! Handshakes: the fixed 48 bytes, and the extension walk of a CONCLUSION (draft §3.2.1).
 
-use crate::{packet::COPY_MAX, reason::DropReason};
+use crate::{abi::StreamId, packet::COPY_MAX, reason::DropReason};
 
 /// Bytes of a handshake without extensions: header and fixed part.
 pub const HANDSHAKE: u16 = 64;
@@ -38,6 +38,20 @@ impl Rejection {
         Self::NotFound,
         Self::Unavailable,
     ];
+
+    /// By its place in [`Self::ALL`], from 1.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_place(place: u8) -> Option<Self> {
+        match place {
+            1 => Some(Self::BadRequest),
+            2 => Some(Self::Overload),
+            3 => Some(Self::Forbidden),
+            4 => Some(Self::NotFound),
+            5 => Some(Self::Unavailable),
+            _ => None,
+        }
+    }
 
     /// The type word: 1000 and the reason that `srt_getrejectreason()` tells the caller.
     #[must_use]
@@ -172,19 +186,23 @@ const BLOCKS_MAX: usize = 8;
 const VERSION_MIN: u32 = 0x0001_0300;
 
 /// Check 7: walks the extensions of a CONCLUSION that stands in `bytes`, `length` (≤ 1024, a multiple of 4) of
-/// them valid.
+/// them valid. Notes in `stream` what they ask for; gives the offset of the Stream ID, 0 where there is none.
 ///
 /// Every offset is masked to the buffer: the verifier then needs no proof, and the walk cannot leave it.
 #[inline(always)]
-pub fn check_extensions(bytes: &[u8; COPY_MAX], length: u16) -> Result<(), DropReason> {
+pub fn check_extensions(
+    bytes: &[u8; COPY_MAX],
+    length: u16,
+    stream: &mut StreamId,
+) -> Result<u32, DropReason> {
     let end = length as usize;
     let mut at = HANDSHAKE as usize;
     let mut block = 0;
-    let mut seen_sid = false;
+    let mut sid_at = 0;
     while block < BLOCKS_MAX {
         if at == end {
             return if block > 0 {
-                Ok(())
+                Ok(sid_at)
             } else {
                 Err(DropReason::SrtExtension)
             };
@@ -201,18 +219,27 @@ pub fn check_extensions(bytes: &[u8; COPY_MAX], length: u16) -> Result<(), DropR
             return Err(DropReason::SrtExtension);
         }
         let ok = match kind {
-            extension::HSREQ => words == 3 && word(bytes, body) >= VERSION_MIN,
+            extension::HSREQ => {
+                let latencies = word(bytes, body + 8);
+                stream.version = word(bytes, body);
+                stream.receiver_latency = (latencies >> 16) as u16;
+                stream.sender_latency = latencies as u16;
+                words == 3 && stream.version >= VERSION_MIN
+            }
             extension::SID => {
-                let first = !seen_sid;
-                seen_sid = true;
+                let first = sid_at == 0;
+                sid_at = body as u32;
                 first && (1..=128).contains(&words)
             }
             extension::CONGESTION => (1..=4).contains(&words),
             extension::FILTER => (1..=16).contains(&words),
-            extension::GROUP => words >= 2 && words % 2 == 0,
+            extension::GROUP => {
+                stream.group = word(bytes, body);
+                words >= 2 && words % 2 == 0
+            }
             extension::KMREQ => {
-                // Version 1, packet type 2, sign "HAI" (draft §3.2.2). libsrt before 1.5.6 copies it unbounded.
-                if !(14..=26).contains(&words) || word(bytes, body) >> 8 != 0x0012_2029 {
+                stream.encrypted = 1;
+                if !key_material_ok(word(bytes, body), word(bytes, body + 12), words) {
                     return Err(DropReason::SrtKeyMaterial);
                 }
                 true
@@ -227,10 +254,27 @@ pub fn check_extensions(bytes: &[u8; COPY_MAX], length: u16) -> Result<(), DropR
         block += 1;
     }
     if at == end {
-        Ok(())
+        Ok(sid_at)
     } else {
         Err(DropReason::SrtExtension)
     }
+}
+
+/// Key material (draft §3.2.2) of so many words, by its first and fourth: version 1, packet type 2, sign "HAI"; 16 bytes
+/// of salt; and exactly the keys that it announces. libsrt before 1.5.6 copies it unbounded.
+#[inline(always)]
+const fn key_material_ok(first: u32, lengths: u32, words: usize) -> bool {
+    let keys = match first & 3 {
+        0 => return false,
+        3 => 2,
+        _ => 1,
+    };
+    let (salt, key) = (lengths >> 8 & 0xff, (lengths & 0xff) as usize);
+    // 4 words of header, 4 of salt, the keys, and the 2 that wrapping adds.
+    first >> 8 == 0x0012_2029
+        && salt == 4
+        && (key == 4 || key == 6 || key == 8)
+        && words == 10 + keys * key
 }
 
 /// The word at `at`, host order. `at` is a multiple of 4.

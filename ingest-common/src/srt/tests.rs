@@ -3,7 +3,10 @@ use std::{collections::BTreeSet, vec::Vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::{COPY_MAX, FrameBuf};
+use crate::{
+    abi::StreamId,
+    packet::{COPY_MAX, FrameBuf},
+};
 
 #[test]
 fn ahead_knows_the_wrap() {
@@ -125,7 +128,7 @@ proptest! {
             at += 4 + 4 * usize::from(words);
         }
         for length in [length & !3, at.min(COPY_MAX) as u16] {
-            let _verdict = check_extensions(&bytes, length);
+            let _verdict = check_extensions(&bytes, length, &mut StreamId::default());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Packets from clients, at XDP on the uplink.
 
-use super::{Node, Outcome, Verdict, icmp, session};
+use super::{Node, Outcome, Verdict, carry_out, handshake_of, icmp, session};
 use crate::{
     abi::{self, FlowKey, SERVICE_CLOSING, SERVICE_SOURCE_RANGES, ServiceKey, SourceKey},
     packet::{Datagram, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet},
@@ -12,10 +12,30 @@ use crate::{
 /// 1. Ethernet, up to two VLAN tags, IPv4 without options or IPv6 without extension headers; the rest is passed.
 /// 2. ICMP errors about a flow go to the flow's pod.
 /// 3. UDP to a service: source ranges, then SRT checks, flow or placement, rewriting (`session`).
+/// 4. A caller's handshake: [`handshake_of`].
 pub fn ingress<F: Frame, N: Node>(frame: &mut F, node: &N, ifindex: u32) -> Verdict {
+    let ifindex = || ifindex;
     let outcome = match Link::read(frame) {
-        Ok(link) if link.kind == IPV4 => ingress_of::<IPV4, F, N>(frame, node, &link, || ifindex),
-        Ok(link) if link.kind == IPV6 => ingress_of::<IPV6, F, N>(frame, node, &link, || ifindex),
+        Ok(link) if link.kind == IPV4 => {
+            let outcome = ingress_of::<IPV4, F, N>(frame, node, &link, ifindex);
+            if outcome.is_handshake() {
+                let decision = handshake_of::<IPV4, F, N>(frame, node, &link, ifindex);
+                let decision = decision.part().map_or(decision, |part| node.decide(part));
+                carry_out::<IPV4, F, N>(frame, node, &link, decision)
+            } else {
+                outcome
+            }
+        }
+        Ok(link) if link.kind == IPV6 => {
+            let outcome = ingress_of::<IPV6, F, N>(frame, node, &link, ifindex);
+            if outcome.is_handshake() {
+                let decision = handshake_of::<IPV6, F, N>(frame, node, &link, ifindex);
+                let decision = decision.part().map_or(decision, |part| node.decide(part));
+                carry_out::<IPV6, F, N>(frame, node, &link, decision)
+            } else {
+                outcome
+            }
+        }
         _ => Outcome::NOT_OURS,
     };
     outcome.unpack()

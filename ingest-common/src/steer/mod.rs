@@ -1,4 +1,4 @@
-//! The decisions, pure: [`ingress()`] for packets from clients, [`caller_shutdown`] for what tc at the uplink adds to a cut,
+//! The decisions, pure: [`ingress()`] for packets from clients ([`handshake_of`] and [`carry_out`] for those that begin a session), [`caller_shutdown`] for what tc at the uplink adds to a cut,
 //! [`egress()`] for packets from pods. Maps and clock come in through [`Node`], packets through
 //! [`crate::packet::Frame`].
 //!
@@ -8,6 +8,7 @@ mod account;
 mod cut;
 mod egress;
 mod fate;
+mod handshake;
 mod icmp;
 mod ingress;
 mod place;
@@ -22,11 +23,14 @@ pub use egress::{
     COOKIE_AT, Hook, Replay, Reply, Response, Rewrite, SOCKET_ID_AT, egress, egress_of,
 };
 pub use fate::{accepts, fate};
+pub use handshake::{
+    Decision, Part, carry_out, check_cookie, check_extensions, decide, find_route, handshake_of,
+    is_repeated, match_key, payload_sum, read_stream_id,
+};
 pub use ingress::{ingress, ingress_of};
 pub use place::{place, place_in_doubt};
 pub use police::police;
-pub use session::check_extensions;
-pub use workspace::{Field, MatchKey, Workspace};
+pub use workspace::{Field, MatchKey, Request, Workspace};
 
 use crate::{
     abi::{
@@ -131,10 +135,39 @@ pub trait Node: Sized {
     fn place_in_doubt(&self, pool: u16, hash: u32) -> u16 {
         place_in_doubt(self, pool, hash)
     }
-    /// Checks the extensions of the CONCLUSION of `length` bytes in the workspace: 0, or the number of a
-    /// [`DropReason`]. Overridden in the kernel like `place`.
-    fn check_extensions(&self, length: u16) -> u8 {
-        check_extensions(self, length)
+    /// Checks the extensions of the CONCLUSION in the workspace: 0, or the number of a [`DropReason`]. Overridden in the
+    /// kernel like `place`, as is what follows.
+    fn check_extensions(&self) -> u8 {
+        check_extensions(self)
+    }
+    /// Checks the cookie of the request in the workspace: 0, or the number of a [`DropReason`].
+    fn check_cookie(&self) -> u8 {
+        check_cookie(self)
+    }
+    /// The sum of the payload in the workspace, folded.
+    fn payload_sum(&self) -> u16 {
+        payload_sum(self)
+    }
+    /// Whether `SPLICES` keeps the very CONCLUSION that is in the workspace.
+    fn is_repeated(&self) -> bool {
+        is_repeated(self)
+    }
+    /// Reads the Stream ID of the CONCLUSION in the workspace: 0, or the number of a [`DropReason`].
+    fn read_stream_id(&self) -> u8 {
+        read_stream_id(self)
+    }
+    /// Builds the key of `ROUTES` for a field (a [`crate::abi::RouteField`]'s number). Whether the caller has such a
+    /// field.
+    fn match_key(&self, field: u8) -> bool {
+        match_key(self, field)
+    }
+    /// The route of the caller in the workspace; index 0 where none matches.
+    fn find_route(&self) -> Route {
+        find_route(self)
+    }
+    /// Decides about the request in the workspace.
+    fn decide(&self, part: Part) -> Decision {
+        decide(self, part)
     }
     /// Decide only: count nothing, keep nothing.
     fn dry_run(&self) -> bool;
@@ -186,6 +219,15 @@ impl Outcome {
         what: Action::Pass as u64,
         way: 0,
     };
+    /// A caller's handshake: [`handshake_of`] is to be asked. A stack of its own makes room for both.
+    const HANDSHAKE: Self = Self { what: 0, way: 0 };
+
+    /// Whether it is for [`handshake_of`] to decide.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_handshake(self) -> bool {
+        self.what == 0
+    }
 
     /// Left to the host although it is for a VIP.
     #[inline(always)]
@@ -200,6 +242,18 @@ impl Outcome {
     const fn drop(reason: DropReason) -> Self {
         Self {
             what: Action::Drop as u64 | (reason as u64) << 8,
+            way: 0,
+        }
+    }
+
+    /// No packet for a pod, but something to tell of it.
+    #[inline(always)]
+    const fn told(action: Action, reason: u8, route: u16, rejection: u8) -> Self {
+        Self {
+            what: action as u64
+                | (reason as u64) << 8
+                | (route as u64) << 40
+                | (rejection as u64) << 56,
             way: 0,
         }
     }

@@ -1,7 +1,7 @@
-//! Placement of a new session: the pool's Maglev table, passing over backends that take none.
+//! Placement of a new session: the pool's Maglev table, passing over backends that take none or are full.
 
 use super::{Node, fate};
-use crate::maglev;
+use crate::{abi::Backend, maglev};
 
 /// How many positions of the table are tried.
 const PROBES: u32 = 16;
@@ -20,6 +20,7 @@ pub fn place<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
         }
         if let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot))
             && fate::accepts(&backend, &health, &config, now)
+            && !full(node, slot, &backend)
         {
             return slot;
         }
@@ -42,13 +43,23 @@ pub fn place_in_doubt<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
         }
         if let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) {
             let failure = health.unreachable_ns.max(health.silent_ns);
-            if failure < oldest.1 && fate::serves(&backend, &health) {
+            if failure < oldest.1 && fate::serves(&backend, &health) && !full(node, slot, &backend)
+            {
                 oldest = (slot, failure);
             }
         }
         probe += 1;
     }
     oldest.0
+}
+
+/// Whether the backend has as many sessions as it takes.
+#[inline(always)]
+fn full<N: Node>(node: &N, slot: u16, backend: &Backend) -> bool {
+    backend.limit != 0
+        && node
+            .load(slot)
+            .is_some_and(|load| load.active >= u64::from(backend.limit))
 }
 
 #[inline(always)]

@@ -8,12 +8,7 @@ use crate::{abi::Flow, rate, reason::DropReason};
 /// Whether a packet with `bytes` of UDP payload is within the bitrates of `flow`, which is policed, and of its route. A
 /// packet that is not costs neither of them anything: it is not sent.
 #[inline(always)]
-pub fn police<N: Node>(
-    node: &N,
-    flow: &mut Flow,
-    bytes: u16,
-    now: u64,
-) -> Result<(), DropReason> {
+pub fn police<N: Node>(node: &N, flow: &mut Flow, bytes: u16, now: u64) -> Result<(), DropReason> {
     let route = flow.route;
     let Some(quota) = node.quota(route) else {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Where a CONCLUSION is taken apart: one per CPU, since no stack holds it.
 
 use super::Replay;
-use crate::abi::{RouteKey, STREAM_ID_MAX, Splice};
+use crate::abi::{FlowKey, Path, RouteKey, STREAM_ID_MAX, Splice};
 
 /// The place. What one packet leaves behind, the next one overwrites.
 #[repr(C)]
@@ -19,6 +19,44 @@ pub struct Workspace {
     pub route: MatchKey,
     /// What tc has decided, for its function that carries it out.
     pub replay: Replay,
+    /// Who asks, and what for.
+    pub request: Request,
+}
+
+/// A handshake as the packet tells it: all that is decided by, once the packet itself is out of reach.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The client on the service.
+    pub key: FlowKey,
+    /// [`crate::abi::Service::flags`].
+    pub flags: u32,
+    /// [`crate::abi::Service::pool`].
+    pub pool: u16,
+    /// Bytes of UDP payload.
+    pub length: u16,
+    /// [`crate::srt::INDUCTION`] or [`crate::srt::CONCLUSION`].
+    pub kind: u32,
+    /// Handshake version, 4 or 5.
+    pub version: u16,
+    /// Encryption field.
+    pub encryption: u16,
+    /// The caller's SRT socket id.
+    pub caller_id: u32,
+    /// The caller's flow window in packets.
+    pub flow_window: u32,
+    /// The cookie that came, host order.
+    pub cookie: u32,
+    /// The cookie to send: ours to the caller, or the pod's to the pod.
+    pub send_cookie: u32,
+    /// Sum of what the UDP checksum covers beside the payload, itself included.
+    pub sum: u32,
+    /// 1: there is a checksum to verify.
+    pub summed: u32,
+    /// 1: its route's quota has been charged before.
+    pub charged: u32,
+    /// The way it came.
+    pub path: Path,
 }
 
 /// The value of a field of a Stream ID in [`Workspace::text`].
@@ -52,6 +90,7 @@ impl Default for Workspace {
             sid_at: 0,
             route: MatchKey::default(),
             replay: Replay::default(),
+            request: Request::default(),
         }
     }
 }

@@ -1,15 +1,12 @@
 //! A datagram to a service: which backend, and what is counted.
 
-mod handshake;
 mod udp;
 
-pub use handshake::check_extensions;
-
-use super::{Action, Delivery, Node, Outcome, account, cut, fate};
+use super::{Action, Delivery, Node, Outcome, account, cut, fate, police};
 use crate::{
     abi::{
         BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, Flow, FlowKey, FlowState,
-        ReturnKey, SERVICE_CLOSING, SERVICE_SRT, Service,
+        SERVICE_CLOSING, SERVICE_SRT, Service,
     },
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
     reason::{DropReason, PassReason},
@@ -39,8 +36,8 @@ pub(super) struct Next {
     slot: u16,
     /// An established flow decided.
     by_flow: bool,
-    /// An INDUCTION was placed.
-    induction: bool,
+    /// It is a handshake, and decided about elsewhere.
+    handshake: bool,
     /// What a data packet adds to the counters.
     data: account::Data,
     /// The listener's socket id, for `Cut`.
@@ -53,9 +50,14 @@ impl Next {
         reason: PassReason::NoFlow,
         slot: 0,
         by_flow: false,
-        induction: false,
+        handshake: false,
         data: account::Data::NONE,
         listener_id: 0,
+    };
+
+    const HANDSHAKE: Self = Self {
+        handshake: true,
+        ..Self::NO_FLOW
     };
 
     const ELSEWHERE: Self = Self {
@@ -80,11 +82,6 @@ impl<I: Fn() -> u32> Session<'_, I> {
         self.service.flags & flag != 0
     }
 
-    #[inline(always)]
-    fn return_key(&self, slot: u16) -> ReturnKey {
-        ReturnKey::of_words(self.packet.source, self.key.port, slot)
-    }
-
     /// Decides about the datagram, rewrites and counts it.
     #[inline(always)]
     pub(super) fn steer<F: Frame, N: Node>(&self, frame: &mut F, node: &N) -> Outcome {
@@ -94,6 +91,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             self.udp(frame, node)
         };
         match next {
+            Ok(next) if next.handshake => Outcome::HANDSHAKE,
             Ok(next) => self
                 .carry_out(frame, node, &next)
                 .unwrap_or_else(Outcome::drop),
@@ -130,7 +128,6 @@ impl<I: Fn() -> u32> Session<'_, I> {
         node.count(self.service.id, next.slot, |traffic| {
             traffic.up_packets += 1;
             traffic.up_bytes += payload;
-            traffic.inductions += u64::from(next.induction);
             next.data.count(traffic);
         });
         if way.mode == DeliveryMode::Redirect
@@ -158,7 +155,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             if self.is(SERVICE_CLOSING) {
                 return Ok(Next::NO_FLOW);
             }
-            return self.handshake(frame, node, offset);
+            return Ok(Next::HANDSHAKE);
         }
         match node.flow(&self.key) {
             Some(mut flow) => self.established(frame, node, &mut flow, &header),
@@ -179,6 +176,11 @@ impl<I: Fn() -> u32> Session<'_, I> {
         }
         let now = node.now();
         let slot = flow.slot;
+        let shutdown = header.is_control() && header.control_type() == srt::control::SHUTDOWN;
+        // Before anything is counted: a pod does not answer what it does not get.
+        if flow.policed != 0 && !shutdown && !node.dry_run() {
+            police(node, flow, self.datagram.payload, now)?;
+        }
         let mut next = Next::deliver(slot, true);
         let cutting = match FlowState::from_u8(flow.state) {
             FlowState::Established => {
@@ -211,7 +213,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             if !node.dry_run() {
                 next.data = account::data(flow, header)?;
             }
-        } else if header.control_type() == srt::control::SHUTDOWN && !node.dry_run() {
+        } else if shutdown && !node.dry_run() {
             cut::end(node, flow, &self.key, now);
         }
         if !node.dry_run() {

@@ -2,7 +2,7 @@
 
 use super::{Next, Session};
 use crate::{
-    abi::{FlowState, SERVICE_CLOSING},
+    abi::{FlowState, ReturnKey, SERVICE_AFFINITY, SERVICE_CLOSING, SERVICE_ELSEWHERE},
     maglev,
     packet::Frame,
     reason::DropReason,
@@ -26,18 +26,40 @@ impl<I: Fn() -> u32> Session<'_, I> {
         if slot == maglev::EMPTY {
             return Ok(Next::ELSEWHERE);
         }
-        let key = self.return_key(slot);
+        let key = ReturnKey::of_words(self.packet.source, self.key.port, slot);
         if !node.dry_run() && node.handshake(&key).is_none() {
-            self.note(frame, node, &key, |handshake| {
-                handshake.first_ns = now;
-                handshake.caller_id = 0;
-                handshake.flow_window = 0;
-                handshake.cookie_ns = 0;
-                handshake.pod_cookie = 0;
-                handshake.route = 0;
-            })?;
+            let mut handshake = node.new_handshake().ok_or(DropReason::Undeliverable)?;
+            handshake.first_ns = now;
+            handshake.cookie_ns = 0;
+            handshake.path = self.link.path(frame, (self.ifindex)())?;
+            handshake.caller_id = 0;
+            handshake.pod_cookie = 0;
+            handshake.service = self.service.id;
+            handshake.route = 0;
+            handshake.flow_window = 0;
+            node.insert_handshake(&key, &handshake);
         }
         Ok(Next::deliver(slot, false))
+    }
+
+    /// The slot for a new session; [`maglev::EMPTY`] where none here takes it and the host knows others.
+    #[inline(always)]
+    fn choose<N: Node>(&self, node: &N) -> Result<u16, DropReason> {
+        let port = if self.is(SERVICE_AFFINITY) {
+            0
+        } else {
+            self.key.port
+        };
+        let hash = maglev::hash_client(&self.key.address, port);
+        let mut slot = node.place(self.service.pool, hash);
+        if slot == maglev::EMPTY {
+            slot = node.place_in_doubt(self.service.pool, hash);
+        }
+        if slot == maglev::EMPTY && !self.is(SERVICE_ELSEWHERE) {
+            Err(DropReason::NoBackend)
+        } else {
+            Ok(slot)
+        }
     }
 
     #[inline(always)]
