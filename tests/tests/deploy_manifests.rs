@@ -55,6 +55,9 @@ fn the_chart_gives_what_kustomize_gives() {
         let before = kustomize.len();
         kustomize.retain(|object| object["kind"] != "Namespace");
         assert_eq!(kustomize.len(), before - 1);
+        // Helm's way with definitions: a folder of its own, from which nothing is rendered.
+        kustomize.retain(|object| object["kind"] != "CustomResourceDefinition");
+        assert_eq!(kustomize.len(), before - 2);
         let key = |object: &Value| object["kind"].to_string();
         chart.sort_by_key(key);
         kustomize.sort_by_key(key);
@@ -66,6 +69,62 @@ fn the_chart_gives_what_kustomize_gives() {
         for (ours, theirs) in chart.iter().zip(&kustomize) {
             assert_eq!(ours, theirs, "{values}");
         }
+    }
+}
+
+/// `cargo run -p ingest-agent --example crd` makes both.
+#[test]
+fn the_definition_of_routes_is_that_of_the_agent() {
+    let agents = serde_json::to_value(cluster::stream_route::definition()).unwrap();
+    let objects = kustomize(&[]);
+    let name = agents["metadata"]["name"].as_str().unwrap();
+    let kustomizes = find(&objects, "CustomResourceDefinition", name);
+    // Numbers may have lost their decimals on the way.
+    assert_eq!(normal(kustomizes), normal(&agents));
+    let deploy = ingest_tests::workspace().join("deploy");
+    let read = |folder: &str| {
+        std::fs::read_to_string(deploy.join(folder).join("streamroutes.yaml")).unwrap()
+    };
+    assert_eq!(read("helm/ingest/crds"), read("kustomize/base"));
+}
+
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| (key.clone(), normal(value)));
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => items.iter().map(normal).collect(),
+        Value::Number(number) => json!(number.as_f64()),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn the_sample_route_leads_to_the_sample_pool() {
+    let samples = objects("samples");
+    let route: cluster::stream_route::StreamRoute =
+        serde_json::from_value(find(&samples, "StreamRoute", "acme").clone()).unwrap();
+    let [parent] = &route.spec.parent_refs[..] else {
+        panic!("not one parent");
+    };
+    let parent = find(&samples, "Service", &parent.name);
+    assert_eq!(parent["metadata"]["labels"][cluster::STEER_LABEL], "true");
+    let pools = route
+        .spec
+        .rules
+        .iter()
+        .filter_map(|r| r.backend_ref.as_ref());
+    for pool in pools {
+        let service = find(&samples, "Service", &pool.name);
+        let server = find(&samples, "Deployment", &pool.name);
+        let labels = value_at(server, "/spec/template/metadata/labels");
+        assert_eq!(labels, &service["spec"]["selector"]);
+        assert_eq!(service["spec"]["ports"][0]["name"], "srt");
+        let annotations = value_at(server, "/spec/template/metadata/annotations");
+        assert!(annotations[cluster::SESSION_LIMIT_ANNOTATION].is_string());
     }
 }
 
@@ -85,7 +144,11 @@ fn the_schemas_of_kubernetes_take_them() {
     let mut files = Vec::new();
     let mut write = |name: &str, mut objects: Vec<Value>| {
         // Not Kubernetes' own; no schema of it comes with the checker.
-        objects.retain(|object| object["kind"] != "PodMonitor");
+        objects.retain(|object| {
+            !["PodMonitor", "StreamRoute"]
+                .iter()
+                .any(|kind| object["kind"] == *kind)
+        });
         for (index, object) in objects.iter().enumerate() {
             files.push(scratch(
                 &format!("valid-{name}-{index}.yaml"),
@@ -268,7 +331,9 @@ fn the_version_is_said_once() {
 fn the_samples_are_steered() {
     let samples = objects("samples");
     let mut names = Vec::new();
-    for service in samples.iter().filter(|object| object["kind"] == "Service") {
+    let is_pool = |object: &Value| object["metadata"]["name"] == "acme";
+    let services = samples.iter().filter(|object| object["kind"] == "Service");
+    for service in services.filter(|service| !is_pool(service)) {
         names.push(service["metadata"]["name"].as_str().unwrap());
         let labelled = service["metadata"]["labels"][cluster::STEER_LABEL] == "true";
         let ours = service["spec"]["loadBalancerClass"] == cluster::LOAD_BALANCER_CLASS;

@@ -14,7 +14,7 @@ use kube::{
 use tokio::time;
 use tower::util::MapResponseLayer;
 
-use super::{Error, Options};
+use super::{Error, Options, stream_route::GROUP};
 use crate::metrics::ClusterMetrics;
 
 /// The API server watches end after this long, and are made again: also how soon a dead connection is found out.
@@ -37,12 +37,14 @@ pub struct Access {
 }
 
 /// All that is asked of an API server: group, resource, subresource, verbs.
-const NEEDED: [(&str, &str, &str, &[&str]); 5] = [
+const NEEDED: [(&str, &str, &str, &[&str]); 7] = [
     ("", "services", "", &["list", "watch"]),
     ("discovery.k8s.io", "endpointslices", "", &["list", "watch"]),
     ("", "pods", "", &["list", "watch"]),
     ("events.k8s.io", "events", "", &["create", "patch"]),
     ("", "services", "status", &["patch"]),
+    (GROUP, "streamroutes", "", &["list", "watch"]),
+    (GROUP, "streamroutes", "status", &["patch"]),
 ];
 
 /// Asks the API server what this agent may do. An error: it cannot be reached.

@@ -279,6 +279,25 @@ pub(super) fn service(name: &str, version: u32) -> Value {
     })
 }
 
+/// A route of `live/<service>`'s streams whose resource begins with `acme/`, to `live/<pool>`.
+pub(super) fn route(name: &str, version: u32, service: &str, pool: &str) -> Value {
+    json!({
+        "apiVersion": "ingest.steering.dev/v1alpha1", "kind": "StreamRoute",
+        "metadata": {
+            "namespace": "live", "name": name, "uid": format!("uid-{name}"), "generation": 1,
+            "resourceVersion": version.to_string(),
+            "creationTimestamp": "2026-01-02T00:00:00Z",
+        },
+        "spec": {
+            "parentRefs": [{ "name": service }],
+            "rules": [{
+                "matches": [{ "resource": { "type": "Prefix", "value": "acme/" } }],
+                "backendRef": { "name": pool },
+            }],
+        },
+    })
+}
+
 /// Every Service has its own.
 fn vip(name: &str) -> String {
     format!("192.0.2.{}", name.bytes().map(u32::from).sum::<u32>() % 250)

@@ -124,6 +124,11 @@ impl ClusterMetrics {
             .set(count.try_into().unwrap_or(i64::MAX));
     }
 
+    #[cfg(test)]
+    pub(crate) fn objects_of(&self, resource: &'static str) -> i64 {
+        self.objects.get_or_create(&Resource { resource }).get()
+    }
+
     /// So many Services are in a condition.
     pub(crate) fn conditions(&self, condition: &'static str, count: usize) {
         self.conditions

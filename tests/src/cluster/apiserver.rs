@@ -237,6 +237,22 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Makes the cluster know StreamRoutes, as `deploy/` does it.
+    pub fn install_routes(&self) -> Result<()> {
+        let definition = ["-f", "deploy/kustomize/base/streamroutes.yaml"];
+        self.kubectl(&[&["apply", "--server-side"], &definition[..]].concat())?;
+        let established = ["wait", "--for=condition=Established", "--timeout=20s"];
+        self.kubectl(&[&established, &definition[..]].concat())?;
+        Ok(())
+    }
+
+    /// Makes it know none, and forget those that are there.
+    pub fn remove_routes(&self) -> Result<()> {
+        let definition = "deploy/kustomize/base/streamroutes.yaml";
+        self.kubectl(&["delete", "--wait", "-f", definition])
+            .map(drop)
+    }
+
     /// SIGSTOP: it hangs, with all connections open.
     pub fn hang(&self) -> Result<u64> {
         self.signal(Signal::SIGSTOP)

@@ -102,6 +102,7 @@ impl Cluster {
         for object in rights::objects()?.iter().chain(&objects::surroundings()) {
             client.apply(object)?;
         }
+        server.install_routes()?;
         let network = Network::new(&topology.node, plugin)?;
         let kubeconfig = server.kubeconfig("agent");
         let agent = Agent::in_cluster(&topology.node, &kubeconfig, NODE, "auto")?;

@@ -143,3 +143,6 @@ async fn write(
     }
     metrics.route_status_write(result);
 }
+
+#[cfg(test)]
+mod tests;

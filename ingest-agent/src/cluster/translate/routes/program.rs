@@ -76,29 +76,30 @@ impl JudgedRoute<'_> {
             let Some(target) = &rule.target else {
                 continue;
             };
-            if let Target::Pool(pool) = target
-                && !services.contains_key(pool.as_str())
-            {
-                let why = format!("{pool} does not fit into the maps of a node.");
-                return Err(Verdict::no("LeftOut", why));
-            }
-            let mut first = true;
-            for (parent, matches) in rule.matches.iter().filter(|(_, own)| !own.is_empty()) {
-                for service in on_node(parent, services) {
-                    let name = if std::mem::take(&mut first) {
-                        rule.name.clone()
-                    } else {
-                        let part = service.name.split_once('/').map_or("", |(_, part)| part);
-                        format!("{}@{part}", rule.name)
-                    };
-                    routes.push(Route {
-                        name: bounded(name),
-                        service: service.name.clone(),
-                        matches: matches.clone(),
-                        target: target.clone(),
-                        quota: rule.quota,
-                    });
+            let parents = rule.matches.iter().filter(|(_, own)| !own.is_empty());
+            let here = parents.flat_map(|(parent, own)| {
+                on_node(parent, services).map(move |service| (service, own))
+            });
+            for (index, (service, matches)) in here.enumerate() {
+                if let Target::Pool(pool) = target
+                    && !services.contains_key(pool.as_str())
+                {
+                    let why = format!("{pool} does not fit into the maps of a node.");
+                    return Err(Verdict::no("LeftOut", why));
                 }
+                let name = if index == 0 {
+                    rule.name.clone()
+                } else {
+                    let part = service.name.split_once('/').map_or("", |(_, part)| part);
+                    format!("{}@{part}", rule.name)
+                };
+                routes.push(Route {
+                    name: bounded(name),
+                    service: service.name.clone(),
+                    matches: matches.clone(),
+                    target: target.clone(),
+                    quota: rule.quota,
+                });
             }
         }
         if routes.is_empty() {

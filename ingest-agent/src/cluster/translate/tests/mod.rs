@@ -1,5 +1,6 @@
 //! The rules, by matter. Objects are written as the API server shows them, as far as they differ from an ordinary one.
 
+mod annotations;
 mod claim;
 mod endpoints;
 mod fallback;
@@ -7,6 +8,7 @@ mod fit;
 mod pods;
 mod ports;
 mod property;
+mod routes;
 mod sources;
 mod vips;
 

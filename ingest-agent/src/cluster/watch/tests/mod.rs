@@ -2,6 +2,7 @@
 
 mod faults;
 mod moves;
+mod routes;
 mod selectors;
 
 use serde_json::json;
