@@ -108,4 +108,22 @@ mod tests {
         assert_eq!(conclusion(vip, 1, None).len(), 80);
         assert_eq!(conclusion(vip, 1, None)[20..24], [0, 0, 0, 1]);
     }
+
+    #[test]
+    fn the_filter_takes_both() {
+        let vip = "203.0.113.10:9000".parse().unwrap();
+        let read = |packet: &Bytes| {
+            let (words, _) = packet[16..48].as_chunks::<4>();
+            let words: Vec<u32> = words.iter().map(|w| u32::from_ne_bytes(*w)).collect();
+            srt::Handshake::new(words.try_into().unwrap())
+        };
+        let packet = induction(vip);
+        assert_eq!(read(&packet).check_induction(packet.len() as u16), Ok(()));
+        let longest = "x".repeat(STREAM_ID_MAX);
+        for stream_id in [None, Some("#!::r=acme/1"), Some(longest.as_str())] {
+            let packet = conclusion(vip, 7, stream_id);
+            let checked = read(&packet).check_conclusion(packet.len() as u16);
+            assert_eq!(checked, Ok(true), "{stream_id:?}");
+        }
+    }
 }
