@@ -39,7 +39,7 @@ static struct session sessions[MAX_SESSIONS];
 static int session_count;
 static volatile sig_atomic_t stop;
 
-/* How far the clock is behind: not at all, but while the listening socket is made. */
+/* How far the clock is behind: not at all, but while the listening socket is made and bound. */
 static volatile time_t clock_behind;
 
 /* In place of libc's, for libsrt and the C++ library too. */
@@ -231,13 +231,13 @@ int main(int argc, char **argv) {
     int no = 0, yes = 1;
     clock_behind = age;
     SRTSOCKET listener = srt_create_socket();
-    clock_behind = 0;
     srt_setsockflag(listener, SRTO_RCVSYN, &no, sizeof no);
     srt_setsockflag(listener, SRTO_LATENCY, &latency, sizeof latency);
     if (local->ai_family == AF_INET6) srt_setsockflag(listener, SRTO_IPV6ONLY, &yes, sizeof yes);
     if (passphrase && srt_setsockflag(listener, SRTO_PASSPHRASE, passphrase, (int)strlen(passphrase)) == SRT_ERROR)
         return fail("passphrase");
     if (srt_bind(listener, local->ai_addr, (int)local->ai_addrlen) == SRT_ERROR) return fail("bind");
+    clock_behind = 0;
     freeaddrinfo(local);
     if (srt_listen(listener, 128) == SRT_ERROR) return fail("listen");
     int poll = srt_epoll_create(), events = SRT_EPOLL_IN | SRT_EPOLL_ERR;

@@ -138,6 +138,31 @@ impl Process {
         Ok(now)
     }
 
+    /// Waits until none of its threads runs: SIGSTOP takes a moment to reach them all.
+    pub fn wait_stopped(&self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.is_stopped()? {
+            if Instant::now() >= deadline {
+                bail!("{} is not stopped after {limit:?}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> Result<bool> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()))?;
+        for thread in threads {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // The state comes after the name, which may hold anything but is in parentheses.
+            let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+            if !state.starts_with('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// SIGKILL, and waits for the end. Says when.
     pub fn kill(&mut self) -> Result<u64> {
         let when = self.signal(Signal::SIGKILL)?;

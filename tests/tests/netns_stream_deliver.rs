@@ -195,8 +195,12 @@ fn ffmpeg_publishes_and_plays_through_routes() {
         // ffmpeg closes with what its peer still holds back for the latency.
         assert!(received + 25 > sent, "{what}: {received} of {sent} frames");
     }
-    let accepted = agent.metric("ingest_route_sessions_accepted_total", "");
-    println!("accepted by routes: {accepted:?}");
+    let accepted = ["publish", "request"].map(|mode| {
+        let route = format!("live/by-{mode}");
+        let accepted = agent.metric("ingest_route_accepted_total", &route);
+        accepted.unwrap()
+    });
+    assert!(accepted.iter().all(|&n| n > 0.5), "{accepted:?}");
 }
 
 /// * a caller of HSv4, which has no Stream ID, is answered and spliced too;

@@ -28,7 +28,7 @@ impl LiveTransmit {
         command
             .args(["-loglevel:error", "-autoreconnect:yes", "-chunk:1316"])
             .arg(format!("udp://127.0.0.1:{input}"))
-            .arg(target.uri(1));
+            .arg(target.uri());
         let process = Process::spawn(format!("srt-live-transmit {}", target.stream_id), command)?;
         let generator = Generator::start(netns, ([127, 0, 0, 1], input).into(), stream, rate)?;
         Ok(Self { process, generator })
@@ -69,10 +69,10 @@ impl Ffmpeg {
         let stop = Arc::new(AtomicBool::new(false));
         let runs = Arc::new(Mutex::new(Vec::new()));
         let name = format!("ffmpeg {}", target.stream_id);
-        // ffmpeg counts latency in µs.
-        let uri = target.uri(1000);
+        let (stream_id, uri) = target.ffmpeg_uri();
         let command = {
             let path = netns.path();
+            let stream_id = stream_id.map(str::to_owned);
             move || {
                 let mut command = std::process::Command::new("nsenter");
                 command
@@ -98,6 +98,7 @@ impl Ffmpeg {
                         "25",
                     ])
                     .args(["-f", "mpegts", "-flush_packets", "1"])
+                    .args(&stream_id)
                     .arg(format!("{uri}&pkt_size=1316"));
                 command
             }

@@ -158,7 +158,9 @@ impl Listener {
 
     /// SIGSTOP: it hangs. Says when.
     pub fn hang(&self) -> Result<u64> {
-        self.process.signal(Signal::SIGSTOP)
+        let when = self.process.signal(Signal::SIGSTOP)?;
+        self.process.wait_stopped(Duration::from_secs(1))?;
+        Ok(when)
     }
 
     /// SIGCONT: it hangs no more.

@@ -44,13 +44,24 @@ impl Target {
         }
     }
 
-    /// As the `srt://` URI of srt-live-transmit and ffmpeg. `latency_unit` is what they count latency in per ms.
-    fn uri(&self, latency_unit: u32) -> String {
+    /// As the `srt://` URI of srt-live-transmit.
+    fn uri(&self) -> String {
+        let name = percent_encoded(&self.stream_id);
+        format!("{}&streamid={name}", self.unnamed_uri(1))
+    }
+
+    /// What goes before ffmpeg's URI, and the URI. Some versions take what a URI says of the Stream ID as it is,
+    /// percent signs and all.
+    fn ffmpeg_uri(&self) -> ([&str; 2], String) {
+        // It counts latency in µs.
+        (["-srt_streamid", &self.stream_id], self.unnamed_uri(1000))
+    }
+
+    fn unnamed_uri(&self, latency_unit: u32) -> String {
         let mut uri = format!(
-            "srt://{}?mode=caller&transtype=live&latency={}&streamid={}",
+            "srt://{}?mode=caller&transtype=live&latency={}",
             self.address,
-            self.latency_ms * latency_unit,
-            percent_encoded(&self.stream_id)
+            self.latency_ms * latency_unit
         );
         if let Some(passphrase) = &self.passphrase {
             uri.push_str("&passphrase=");
@@ -80,9 +91,9 @@ mod tests {
     #[test]
     fn stream_ids_survive_uris() {
         let target = Target::new("2001:db8::10".parse().unwrap(), "#!::r=live/cam1,m=publish");
-        let uri = target.uri(1000);
+        let uri = target.uri();
         assert!(uri.starts_with("srt://[2001:db8::10]:9000?"), "{uri}");
-        let latency = format!("latency={}", LATENCY_MS * 1000);
+        let latency = format!("latency={LATENCY_MS}&");
         assert!(uri.contains(&latency), "{uri}");
         assert!(
             uri.ends_with("streamid=%23%21%3A%3Ar%3Dlive/cam1%2Cm%3Dpublish"),

@@ -1,5 +1,6 @@
 //! ffmpeg at both ends of a stream: as a caller or a listener, that sends a test picture or counts the frames it gets.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,21 +12,18 @@ use crate::process::Process;
 /// Frames a second of a [`TestPicture`].
 const RATE: u32 = 25;
 
-/// The URL of a caller or of a pod's listener.
-fn url(target: Option<&Target>) -> String {
-    target.map_or_else(
-        || {
-            format!(
-                "srt://{}:{PORT}?mode=listener&transtype=live&latency={}",
-                Family::V4.any(),
-                LATENCY_MS * 1000
-            )
-        },
-        |target| target.uri(1000),
-    )
+/// Options and the URI of a caller or of a pod's listener.
+fn address(command: &mut Command, target: Option<&Target>) -> String {
+    let Some(target) = target else {
+        let (any, latency) = (Family::V4.any(), LATENCY_MS * 1000);
+        return format!("srt://{any}:{PORT}?mode=listener&transtype=live&latency={latency}");
+    };
+    let (stream_id, uri) = target.ffmpeg_uri();
+    command.args(stream_id);
+    uri
 }
 
-fn ffmpeg(netns: &Namespace) -> std::process::Command {
+fn ffmpeg(netns: &Namespace) -> Command {
     let mut command = netns.command("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-loglevel", "error"]);
     command.args(["-threads", "1"]);
@@ -57,8 +55,9 @@ impl TestPicture {
                 "-g",
                 "25",
             ])
-            .args(["-f", "mpegts", "-flush_packets", "1"])
-            .arg(format!("{}&pkt_size=1316", url(target)));
+            .args(["-f", "mpegts", "-flush_packets", "1"]);
+        let uri = address(&mut command, target);
+        command.arg(format!("{uri}&pkt_size=1316"));
         Ok(Self {
             process: Process::spawn("ffmpeg's test picture", command)?,
         })
@@ -81,11 +80,10 @@ impl Player {
     /// Starts one in `netns`: a caller of `target`, or a listener.
     pub fn start(netns: &Namespace, target: Option<&Target>) -> Result<Self> {
         let mut command = ffmpeg(netns);
-        command
-            .args(["-analyzeduration", "500000", "-i"])
-            .arg(url(target))
-            // A line for each frame.
-            .args(["-map", "0:v", "-c", "copy", "-f", "framecrc", "-"]);
+        let uri = address(&mut command, target);
+        command.args(["-analyzeduration", "500000", "-i", &uri]);
+        // A line for each frame.
+        command.args(["-map", "0:v", "-c", "copy", "-f", "framecrc", "-"]);
         Ok(Self {
             process: Process::spawn("ffmpeg's player", command)?,
         })

@@ -19,8 +19,9 @@ use crate::{
 
 /// Bytes of UDP that carry a handshake without extensions.
 const LENGTH: u16 = UDP_HEADER as u16 + srt::HANDSHAKE;
-/// Our answers begin a way of their own.
+/// Hop limit of our own packets.
 const HOPS: u32 = 64;
+const DONT_FRAGMENT: u32 = 0x4000;
 /// What tells a caller that we speak HSv5; and no key length is advertised.
 const MAGIC: u32 = 0x0000_4a17;
 /// Extension field of an INDUCTION: UDT_DGRAM.
@@ -101,7 +102,7 @@ impl Caller<'_> {
             frame.set_words::<1>(payload + at::COOKIE, [cookie.to_be()])?;
         }
         self.turn_round(frame)?;
-        self.seal(frame, Some(HOPS), partial)?;
+        self.seal(frame, true, partial)?;
         Ok(())
     }
 
@@ -204,37 +205,36 @@ impl Caller<'_> {
         frame.set_words::<1>(payload + at::COOKIE, [0])?;
         self.packet
             .set_udp_end(frame, End::Destination, &backend.address, backend.port)?;
-        self.seal(frame, None, partial)
+        self.seal(frame, false, partial)
     }
 
     /// Makes the headers those of a handshake without extensions, with both checksums anew; of a `partial` one the
-    /// pseudo-header's sum. Without `hops` that field stays.
+    /// pseudo-header's sum. `ours`: it is a packet of our own, no longer the client's.
     #[inline(always)]
-    fn seal<F: Frame>(
-        &self,
-        frame: &mut F,
-        hops: Option<u32>,
-        partial: bool,
-    ) -> Result<(), Truncated> {
+    fn seal<F: Frame>(&self, frame: &mut F, ours: bool, partial: bool) -> Result<(), Truncated> {
         let packet = self.packet;
         if packet.v6 {
-            let [word] = frame.words::<1>(packet.l3 + 4)?;
-            let word = u32::from_be(word) & 0xffff;
-            let word = match hops {
-                Some(hops) => word & 0xff00 | hops,
-                None => word,
+            let [first, second] = frame.words::<2>(packet.l3)?;
+            let second = u32::from_be(second) & 0xffff | u32::from(LENGTH) << 16;
+            let words = if ours {
+                [0x6000_0000_u32.to_be(), (second & !0xff | HOPS).to_be()]
+            } else {
+                [first, second.to_be()]
             };
-            let word = u32::from(LENGTH) << 16 | word;
-            frame.set_words::<1>(packet.l3 + 4, [word.to_be()])?;
+            frame.set_words::<2>(packet.l3, words)?;
         } else {
             let [first, second, third, source, destination] = frame.words::<5>(packet.l3)?;
             let first = u32::from_be(first) & 0xffff_0000 | (20 + u32::from(LENGTH));
             let third = u32::from_be(third) & 0xffff_0000;
-            let third = match hops {
-                Some(hops) => third & 0x00ff_0000 | hops << 24,
-                None => third,
+            let [first, second, third] = if ours {
+                [
+                    (first & 0xff00_ffff).to_be(),
+                    DONT_FRAGMENT.to_be(),
+                    (third & 0x00ff_0000 | HOPS << 24).to_be(),
+                ]
+            } else {
+                [first.to_be(), second, third.to_be()]
             };
-            let (first, third) = (first.to_be(), third.to_be());
             let checksum = !fold(sum([first, second, third, source, destination]));
             // The checksum is the second half of the third word, as in memory.
             let third = third | u32::from(u16::from_be(checksum)).to_be();
