@@ -16,8 +16,8 @@ use serde_json::json;
 /// Cuts are told together, after a while.
 const TOLD: Duration = Duration::from_secs(15);
 
-/// An agent does all it ever does: it follows Services, slices and pods, tells of a Service, tells of a pod twice the
-/// same, and gives an address:
+/// An agent does all it ever does: it follows Services, slices, routes and pods, tells of a Service, tells of a pod twice
+/// the same, gives an address, and says what it thinks of a route:
 /// * no request of it is refused for want of a right;
 /// * every right of its role is used.
 #[test]
@@ -38,6 +38,17 @@ fn no_request_is_forbidden_and_no_right_unused() {
         .client
         .wait_event("Service", "ours", "NoReadyBackend", LIMIT)
         .unwrap();
+
+    let route = json!({
+        "apiVersion": "ingest.steering.dev/v1alpha1",
+        "kind": "StreamRoute",
+        "metadata": {"name": "nobody", "namespace": objects::NAMESPACE},
+        "spec": {
+            "parentRefs": [{"name": SERVICE}],
+            "rules": [{"matches": [{"user": {"value": "nobody"}}], "reject": true}],
+        },
+    });
+    cluster.client.apply(&route).unwrap();
 
     let target = cluster.target(STREAMS[0]);
     let _encoder = LiveTransmit::start(&cluster.topology.client, &target, 1, 1e6).unwrap();
