@@ -97,10 +97,11 @@ const GOOD: [&str; 3] = [
     "Programmed=True Programmed",
 ];
 
-/// Waits until the maps have routes of these names, and no others.
+/// Waits until the maps have matches of routes of these names, and of no others. A route's counters stay a while.
 fn wait_routes(cluster: &Cluster, names: &[&str], limit: Duration) {
     let found = cluster.agent.wait_json(&["routes"], limit, |rows| {
         let rows = rows.as_array()?.iter();
+        let rows = rows.filter(|row| row["matches"] != 0);
         let found: Vec<_> = rows.filter_map(|row| row["name"].as_str()).collect();
         (found == names).then_some(())
     });
@@ -282,7 +283,7 @@ fn a_customers_streams_are_at_its_own_pod_while_there_is_a_route() {
 /// Another node's agent: on an interface of its own, without pods.
 fn other_agent(cluster: &Cluster) -> (Process, Guard) {
     let node = &cluster.topology.node;
-    let uplink = "ip link add uplink-b type dummy && ip link set uplink-b up";
+    let uplink = "ip link add uplink-b up type veth peer name wire-b";
     node.shell(uplink).unwrap();
     let pins = std::path::Path::new("/sys/fs/bpf").join(unique_name("pins-b"));
     let guard = Guard::new(Resource::Directory(pins.clone()));
