@@ -80,7 +80,7 @@ pub(crate) fn play(stage: &mut Stage, screen: &mut Screen) -> Result<Vec<Outcome
     Ok(outcomes)
 }
 
-/// The customer's encoder is ended without a word and started anew: the same pod is its stream's.
+/// The customer's encoder is started anew: its stream comes back to its pod.
 fn restart(stage: &mut Stage, screen: &mut Screen, outcomes: &mut Vec<Outcome>) -> Result<()> {
     let (stream, _) = STREAMS[0];
     let seat = stage
@@ -88,7 +88,7 @@ fn restart(stage: &mut Stage, screen: &mut Screen, outcomes: &mut Vec<Outcome>) 
         .with_context(|| format!("{stream} is nowhere"))?;
     let pod = stage.seats[seat].pod;
     screen.say(&format!(
-        "the encoder of {stream} loses power, and comes back by another port"
+        "the encoder of {stream} is started anew: it calls from another port"
     ));
     let restarted = stage.restart_encoder(stream)?;
     let event = "encoder restarted (another port)";

@@ -11,6 +11,7 @@ use ingest_tests::netns::{Family, Layout, NFT_VIP_V4, Topology, VIP_V4};
 use ingest_tests::peers::{
     Accepted, Ffmpeg, Listener, ListenerOptions, LiveTransmit, PORT, Session, Target,
 };
+use nix::sys::signal::Signal;
 
 /// The encoder that reconnects by itself.
 pub(crate) const LIVE_TRANSMIT: &str = "srt-live-transmit";
@@ -142,12 +143,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the encoder of `stream` without a word, and starts it anew: it calls from another port. Says when.
+    /// Ends the encoder of `stream` and starts it anew: it calls from another port. Says when.
     pub(crate) fn restart_encoder(&mut self, stream: &'static str) -> Result<u64> {
         let at = self.encoders.iter().position(|(name, _)| *name == stream);
         let at = at.with_context(|| format!("no encoder of ours sends {stream}"))?;
         let (_, mut old) = self.encoders.swap_remove(at);
-        old.process().kill()?;
+        old.process().signal(Signal::SIGTERM)?;
+        old.process().wait(Duration::from_secs(5))?;
         drop(old);
         let now = monotonic_ns();
         let target = Target::new(VIP_V4.into(), stream);
