@@ -18,6 +18,8 @@ use ingest_tests::{fixtures, median};
 
 const MODES: [&str; 3] = ["redirect", "peer", "stack"];
 const STREAM: &str = "#!::r=acme/cam1,m=publish";
+/// Pauses of a busy machine are no hung pods.
+const PATIENT: [&str; 2] = ["--silence", "3s"];
 
 fn pods(pods: usize) -> Layout {
     Layout {
@@ -47,7 +49,8 @@ fn deliver(answer_by: &str) {
     let _pass = (answer_by == "xdp").then(|| PassAll::attach(&topology.client, "eth0").unwrap());
     for mode in MODES {
         let mut agent = Agent::install(&topology.node, &two_pools(&topology), mode).unwrap();
-        agent.run_with(&["--answer-by", answer_by]).unwrap();
+        let answers = ["--answer-by", answer_by];
+        agent.run_with(&[&answers[..], &PATIENT].concat()).unwrap();
         agent.wait_ready().unwrap();
         agent.wait_mode(mode).unwrap();
         let mut runs = Vec::new();
@@ -107,7 +110,9 @@ fn a_bridge_and_jumbo_frames_make_no_difference() {
     };
     for mode in ["redirect", "peer"] {
         let options = ListenerOptions::default();
-        let scene = Scene::changed(layout, mode, &options, &[], |config, _| config.stream());
+        let scene = Scene::changed(layout, mode, &options, &PATIENT, |config, _| {
+            config.stream()
+        });
         let scene = scene.unwrap();
         scene.agent.wait_mode(mode).unwrap();
         let options = CallerOptions::lasting(4e6, 0.5);
@@ -130,7 +135,9 @@ fn a_bridge_and_jumbo_frames_make_no_difference() {
 fn the_hosts_netfilter_sees_no_handshake() {
     for mode in ["redirect", "peer"] {
         let options = ListenerOptions::default();
-        let scene = Scene::changed(pods(1), mode, &options, &[], |config, _| config.stream());
+        let scene = Scene::changed(pods(1), mode, &options, &PATIENT, |config, _| {
+            config.stream()
+        });
         let scene = scene.unwrap();
         scene.agent.wait_mode(mode).unwrap();
         let node = &scene.topology.node;

@@ -20,6 +20,8 @@ const TARGET: SocketAddrV4 = SocketAddrV4::new(VIP_V4, PORT);
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 3);
 /// Without a bound for single sources.
 const UNBOUNDED: [&str; 4] = ["--induction-rate", "0", "--conclusion-rate", "0"];
+/// Pauses of a busy machine are no hung pods.
+const PATIENT: [&str; 2] = ["--silence", "3s"];
 
 fn scene(pods: usize, arguments: &[&str]) -> Scene {
     let layout = Layout {
@@ -30,7 +32,8 @@ fn scene(pods: usize, arguments: &[&str]) -> Scene {
         latency_ms: 1000,
         ..ListenerOptions::default()
     };
-    let scene = Scene::changed(layout, "auto", &options, arguments, |config, _| {
+    let arguments = [arguments, &PATIENT].concat();
+    let scene = Scene::changed(layout, "auto", &options, &arguments, |config, _| {
         config.stream()
     });
     let scene = scene.unwrap();

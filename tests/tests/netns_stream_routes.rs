@@ -15,8 +15,15 @@ use ingest_tests::scene::{LIMIT, Scene};
 
 /// A second address of the client.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 3);
-/// Without a bound for single sources.
-const UNBOUNDED: [&str; 4] = ["--induction-rate", "0", "--conclusion-rate", "0"];
+/// Without a bound for single sources; and pauses of a busy machine are no hung pods.
+const ARGUMENTS: [&str; 6] = [
+    "--induction-rate",
+    "0",
+    "--conclusion-rate",
+    "0",
+    "--silence",
+    "3s",
+];
 /// The port of a service that takes only what routes match.
 const STRICT: u16 = PORT + 1;
 
@@ -26,7 +33,7 @@ fn scene(pods: usize, change: impl FnOnce(Config, &[Pod]) -> Config) -> Scene {
         ..Layout::default()
     };
     let options = ListenerOptions::default();
-    let scene = Scene::changed(layout, "auto", &options, &UNBOUNDED, |config, pods| {
+    let scene = Scene::changed(layout, "auto", &options, &ARGUMENTS, |config, pods| {
         change(config.stream(), pods)
     });
     let scene = scene.unwrap();

@@ -95,10 +95,11 @@ fn each_with_each(passphrase: Option<&str>) {
         });
         config = config.with_route(&format!("{name}-route"), &[&prefix], Some(&name), "");
     }
-    // All callers have one address.
-    let unbounded = ["--induction-rate", "0", "--conclusion-rate", "0"];
+    // All callers have one address; pauses of a busy machine are no hung pods.
+    let bounds = ["--induction-rate", "0", "--conclusion-rate", "0"];
+    let patient = ["--silence", "3s"];
     let mut agent = Agent::install(&topology.node, &config, "redirect").unwrap();
-    agent.run_with(&unbounded).unwrap();
+    agent.run_with(&[&bounds[..], &patient].concat()).unwrap();
     agent.wait_ready().unwrap();
     agent.wait_mode("redirect").unwrap();
     let named = |from: &str, to: &str| format!("#!::r={to}/{from},m=publish");

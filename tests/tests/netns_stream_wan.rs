@@ -19,6 +19,8 @@ const WEATHER: Weather = Weather {
     seed: 0,
 };
 const CALLERS: usize = 12;
+/// Pauses of a busy machine are no hung pods.
+const PATIENT: [&str; 2] = ["--silence", "3s"];
 
 /// * callers of 1.5.7 and 1.5.1 connect over links that delay, reorder, lose and double packets;
 /// * none of their sessions is broken by a late INDUCTION response;
@@ -35,7 +37,9 @@ fn handshakes_over_a_bad_network_open_one_session_each() {
         pods: 3,
         ..Layout::default()
     };
-    let scene = Scene::changed(layout, "auto", &options, &[], |config, _| config.stream());
+    let scene = Scene::changed(layout, "auto", &options, &PATIENT, |config, _| {
+        config.stream()
+    });
     let scene = scene.unwrap();
     let runs: Vec<_> = (0..CALLERS)
         .map(|number| {
