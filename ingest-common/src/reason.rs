@@ -42,7 +42,7 @@ reasons! {
         SrtControlLength = 5, "srt_control_length";
         /// SRT: destination id 0 on anything but INDUCTION and CONCLUSION (check 3).
         SrtUnaddressed = 6, "srt_unaddressed";
-        /// SRT: malformed INDUCTION (check 4).
+        /// SRT: malformed INDUCTION (check 4), or a late copy from a caller that has its session.
         SrtInduction = 7, "srt_induction";
         /// SRT: malformed CONCLUSION (checks 5 and 6).
         SrtConclusion = 8, "srt_conclusion";

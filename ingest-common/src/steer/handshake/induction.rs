@@ -3,7 +3,7 @@
 
 use super::{Decision, admit, place};
 use crate::{
-    abi::{NO_SLOT, SERVICE_ELSEWHERE, words_from_address},
+    abi::{FlowState, NO_SLOT, SERVICE_ELSEWHERE, words_from_address},
     maglev,
     reason::{DropReason, PassReason},
     srt,
@@ -20,6 +20,13 @@ pub(super) fn decide<N: Node>(node: &N) -> Result<Decision, Decision> {
     drop(space);
     if !admit::source(node, key.address, admit::Act::Induction) {
         return Err(Decision::drop(DropReason::SourceRate));
+    }
+    // A late copy: libsrt 1.5.7 ends a session when it is given an INDUCTION response.
+    if let Some(flow) = node.flow(&key)
+        && flow.caller_id == caller_id
+        && flow.state == FlowState::Established as u8
+    {
+        return Err(Decision::drop(DropReason::SrtInduction));
     }
     // Our cookie means nothing to another node: what none here takes is left to the host before it has one.
     if flags & SERVICE_ELSEWHERE != 0 {

@@ -57,7 +57,7 @@ pub fn handshake_of<const FAMILY: u16, F: Frame, N: Node>(
         datagram: &datagram,
     };
     caller
-        .ask(frame, node, &service, ifindex)
+        .ask(frame, node, service, ifindex)
         .unwrap_or_else(Decision::drop)
 }
 
@@ -112,7 +112,7 @@ impl Caller<'_> {
         &self,
         frame: &F,
         node: &N,
-        service: &Service,
+        service: Service,
         ifindex: impl Fn() -> u32,
     ) -> Result<Decision, DropReason> {
         let offset = self.packet.l4 + Datagram::PAYLOAD;
@@ -158,7 +158,7 @@ impl Caller<'_> {
     fn note<N: Node>(
         &self,
         node: &N,
-        service: &Service,
+        service: Service,
         request: &srt::Handshake,
     ) -> Result<(), DropReason> {
         let mut space = node.workspace().ok_or(DropReason::Undeliverable)?;

@@ -20,7 +20,8 @@ pub(super) fn in_pool<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
     }
 }
 
-/// The slot that the connection's first link went to, where it still takes sessions: all links must meet in one process.
+/// The slot that the connection's first link went to, where it still takes sessions: all links must meet in one process,
+/// even one that is full otherwise.
 #[inline(always)]
 pub(super) fn of_group<N: Node>(node: &N, key: &GroupKey, now: u64) -> u16 {
     let Some(group) = node.group(key) else {
