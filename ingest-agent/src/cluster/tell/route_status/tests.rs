@@ -162,8 +162,8 @@ proptest! {
             .collect();
         let mut state = state();
         let mut writes = 0;
-        for (second, turn) in turns.iter().enumerate() {
-            writes += usize::from(write(&mut state, turn.get(&nodes), second as i64));
+        for (second, turn) in (0..).zip(&turns) {
+            writes += usize::from(write(&mut state, turn.get(&nodes), second));
         }
         // What all say alike, then a refusal, then somebody's success.
         prop_assert!(writes <= 3, "{writes}");

@@ -7,18 +7,17 @@ use crate::reconcile::{Match, Mode, Quota, Route, Target, Text, What};
 
 /// `live/<name>` for `live/srs`, made on the day of January that `age` says.
 fn route(name: &str, age: u8, rules: Value) -> Arc<StreamRoute> {
-    Arc::new(
-        serde_json::from_value(json!({
-            "apiVersion": "ingest.steering.dev/v1alpha1",
-            "kind": "StreamRoute",
-            "metadata": {
-                "namespace": "live", "name": name, "generation": 4, "resourceVersion": "77",
-                "creationTimestamp": format!("2026-01-{age:02}T00:00:00Z"),
-            },
-            "spec": { "parentRefs": [{ "name": "srs" }], "rules": rules },
-        }))
-        .unwrap(),
-    )
+    let mut object = json!({
+        "apiVersion": "ingest.steering.dev/v1alpha1",
+        "kind": "StreamRoute",
+        "metadata": {
+            "namespace": "live", "name": name, "generation": 4, "resourceVersion": "77",
+            "creationTimestamp": format!("2026-01-{age:02}T00:00:00Z"),
+        },
+        "spec": { "parentRefs": [{ "name": "srs" }] },
+    });
+    object["spec"]["rules"] = rules;
+    Arc::new(serde_json::from_value(object).unwrap())
 }
 
 fn changed(route: &Arc<StreamRoute>, differs: Value) -> Arc<StreamRoute> {
@@ -28,7 +27,9 @@ fn changed(route: &Arc<StreamRoute>, differs: Value) -> Arc<StreamRoute> {
 }
 
 fn to(pool: &str, matches: Value) -> Value {
-    json!({ "matches": matches, "backendRef": { "name": pool } })
+    let mut rule = json!({ "backendRef": { "name": pool } });
+    rule["matches"] = matches;
+    rule
 }
 
 fn resource(prefix: &str) -> Value {

@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Its name and age, and of each rule: field, value, mode, target.
+type Drawn = (u8, u8, Vec<(u8, u8, u8, u8)>);
+
 /// Anything that the schema lets through, and some that it does not.
-fn any_route() -> impl Strategy<Value = (u8, u8, Vec<(u8, u8, u8, u8)>)> {
+fn any_route() -> impl Strategy<Value = Drawn> {
     (
         0_u8..6,
         1_u8..4,
@@ -13,7 +16,7 @@ fn any_route() -> impl Strategy<Value = (u8, u8, Vec<(u8, u8, u8, u8)>)> {
     )
 }
 
-fn written((name, age, rules): &(u8, u8, Vec<(u8, u8, u8, u8)>)) -> Arc<StreamRoute> {
+fn written((name, age, rules): &Drawn) -> Arc<StreamRoute> {
     let rules = rules.iter().map(|(field, value, mode, target)| {
         let field = ["streamId", "resource", "user", "host", "source", "none", "source", "user"]
             [usize::from(*field)];
