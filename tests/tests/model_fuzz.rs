@@ -7,7 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
-use ingest_common::abi::DeliveryMode;
+use ingest_common::abi::{DeliveryMode, SERVICE_STREAM};
 use ingest_tests::fixtures::{
     fuzz::{self, FLAGS, HOOKS},
     packet::Family,
@@ -203,7 +203,7 @@ fn every_hook_mode_and_flag_holds_on_every_frame() {
                 } else {
                     Family::V6
                 };
-                for flags in FLAGS {
+                for flags in FLAGS.into_iter().chain([SERVICE_STREAM]) {
                     fuzz::frame_steer(&fuzz::input(at, family, mode, flags, &input[1..]));
                 }
             }
@@ -238,8 +238,13 @@ proptest! {
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
         flags in 0..4_u8,
+        stream in any::<bool>(),
     ) {
         let mut input = FRAMES.values().nth(which.index(FRAMES.len())).unwrap().clone();
+        if stream {
+            let answered = fuzz::input(HOOKS[usize::from(input[0] & 7) % 5], Family::V4, DeliveryMode::None, SERVICE_STREAM, &[]);
+            input[0] = input[0] & !7 | answered[0] & 7;
+        }
         input[0] |= flags << 6;
         fuzz::frame_steer(&mutated(&input, &changes));
     }
