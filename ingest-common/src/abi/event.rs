@@ -16,7 +16,7 @@ pub struct Event {
     pub slot: u16,
     /// An [`EventKind`].
     pub kind: u8,
-    /// A [`super::CutReason`] for `FlowCut`.
+    /// A [`super::CutReason`] for `FlowCut`, a [`crate::reason::DropReason`] for `HandshakeRefused`.
     pub reason: u8,
     /// The caller's SRT socket id.
     pub caller_id: u32,
