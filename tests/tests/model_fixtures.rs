@@ -64,9 +64,9 @@ fn a_dry_run_leaves_no_trace() {
         let mut host = Host::new();
         let mut world = row.world(host.now());
         world.dry_run = true;
-        for frame in row.uplink_frames() {
+        for frame in row.uplink_frames(host.now()) {
             host.load(&world);
-            assert_eq!(host.run(At::Uplink, frame).verdict, Verdict::XdpPass);
+            assert_eq!(host.run(At::Uplink, &frame).verdict, Verdict::XdpPass);
             let after = host.world();
             after.explain.set(world.explain.get());
             let trace = differences(&after.normalised(0), &world.normalised(0));

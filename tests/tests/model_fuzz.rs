@@ -58,8 +58,8 @@ static FRAMES: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
     let mut seen = BTreeSet::new();
     let mut frames = BTreeMap::new();
     for row in table::rows() {
-        for (at, frame) in row.frames() {
-            let input = fuzz::input(at, row.family, DeliveryMode::Peer, 0, frame);
+        for (at, frame) in row.frames(fuzz::NOW) {
+            let input = fuzz::input(at, row.family, DeliveryMode::Peer, 0, &frame);
             if seen.insert(input.clone()) {
                 frames.entry(slug(&row.name)).or_insert(input);
             }

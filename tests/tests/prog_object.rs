@@ -114,19 +114,19 @@ fn a_dry_run_explains_as_the_host_does_and_leaves_no_trace() {
     let mut kernel = Kernel::load_as(true).expect("the object loads");
     let mut decided = 0;
     for row in table::rows() {
-        let Some(frame) = row.uplink_frames().next() else {
+        let mut host = Host::new();
+        let Some(frame) = row.uplink_frames(host.now()).next() else {
             continue;
         };
-        let mut host = Host::new();
         let mut world = row.world(host.now());
         world.dry_run = true;
         host.load(&world);
-        host.run(At::Uplink, frame);
+        host.run(At::Uplink, &frame);
 
         let since = kernel.now();
         let world = row.world(since);
         kernel.load(&world);
-        let outcome = kernel.run(At::Uplink, frame);
+        let outcome = kernel.run(At::Uplink, &frame);
         let after = kernel.world();
         assert_eq!(outcome.verdict, Verdict::XdpPass, "{}", row.name);
         assert_eq!(
