@@ -342,7 +342,7 @@ fn length_of(original: &Original) -> Option<u32> {
 }
 
 /// The packet as it was, from another client each time, then the program under test.
-#[xdp]
+#[xdp(frags)]
 pub fn xdp_gen_shake(ctx: XdpContext) -> u32 {
     if gen_handshake(&ctx).is_none() {
         return XDP_ABORTED;

@@ -39,6 +39,8 @@ pub struct Backend {
 /// The redirect target shares a veth with senders that leave checksums to the device: frames whose UDP checksum
 /// is only the pseudo-header's go by `peer`, since an XDP frame cannot carry that mark.
 pub const BACKEND_PARTIAL_CHECKSUMS: u8 = 1;
+/// The limit only spreads: where all of a pool are at theirs, they take more.
+pub const BACKEND_SOFT_LIMIT: u8 = 2;
 
 /// What the agent says of a backend.
 #[repr(u8)]

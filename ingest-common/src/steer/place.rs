@@ -1,7 +1,10 @@
 //! Placement of a new session: the pool's Maglev table, passing over backends that take none or are full.
 
 use super::{Node, fate};
-use crate::{abi::Backend, maglev};
+use crate::{
+    abi::{BACKEND_SOFT_LIMIT, Backend},
+    maglev,
+};
 
 /// How many positions of the table are tried.
 const PROBES: u32 = 16;
@@ -30,7 +33,8 @@ pub fn place<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
 }
 
 /// Where every probed backend that serves was seen dead or silent lately, the one whose failure is longest ago: it is
-/// the likeliest to have been restarted, and a dead one costs the caller nothing more than there being none.
+/// the likeliest to have been restarted, and a dead one costs the caller nothing more than there being none. One whose limit
+/// only spreads comes before those.
 /// [`maglev::EMPTY`] where none serves.
 #[inline(always)]
 pub fn place_in_doubt<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
@@ -43,7 +47,10 @@ pub fn place_in_doubt<N: Node>(node: &N, pool: u16, hash: u32) -> u16 {
         }
         if let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) {
             let failure = health.unreachable_ns.max(health.silent_ns);
-            if failure < oldest.1 && fate::serves(&backend, &health) && !full(node, slot, &backend)
+            let spreads = backend.flags & BACKEND_SOFT_LIMIT != 0;
+            if failure < oldest.1
+                && fate::serves(&backend, &health)
+                && (spreads || !full(node, slot, &backend))
             {
                 oldest = (slot, failure);
             }

@@ -101,8 +101,12 @@ pub(super) fn plan(
             observed.backends.get(&slot),
             options,
         );
-        let limit = limits.get(&key).copied().unwrap_or(0);
-        let entry = abi::Backend { limit, ..entry };
+        let limit = limits.get(&key);
+        let entry = abi::Backend {
+            limit: limit.map_or(0, |limit| limit.sessions),
+            flags: soft(limit.is_some_and(|limit| limit.soft)),
+            ..entry
+        };
         let entry = reach(entry, ports.get(&backend.address), tenant);
         let complete = observed.endpoints.get(&key) == Some(&slot)
             && observed.backend_names.get(&slot) == Some(&name)
@@ -224,6 +228,10 @@ fn is_serving(backend: &abi::Backend) -> bool {
     BackendState::from_u8(backend.state) == BackendState::Serving
 }
 
+const fn soft(soft: bool) -> u8 {
+    if soft { abi::BACKEND_SOFT_LIMIT } else { 0 }
+}
+
 /// What `a` knows of a tenant, and what `b` knows besides.
 fn known_first(a: abi::Tenant, b: abi::Tenant) -> abi::Tenant {
     let first = |a, b| if a == 0 { b } else { a };
@@ -322,11 +330,12 @@ fn reach(
     port: Option<&PodPort>,
     before: Option<&abi::Backend>,
 ) -> abi::Backend {
+    let soft = backend.flags & abi::BACKEND_SOFT_LIMIT;
     let Some(port) = port else {
         let before = before.copied().unwrap_or_default();
         return abi::Backend {
             mode: before.mode,
-            flags: before.flags,
+            flags: before.flags & !abi::BACKEND_SOFT_LIMIT | soft,
             pod_mac: before.pod_mac,
             port_mac: before.port_mac,
             ifindex: before.ifindex,
@@ -340,7 +349,7 @@ fn reach(
     };
     abi::Backend {
         mode: port.mode as u8,
-        flags,
+        flags: flags | soft,
         pod_mac: port.pod_mac,
         port_mac: port.port_mac,
         ifindex: port.ifindex,

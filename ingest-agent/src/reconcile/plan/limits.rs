@@ -12,6 +12,14 @@ use super::{
 /// No backend is passed over for fewer sessions than this: below it, a quarter above the mean is one session or none.
 const LEAST: u64 = 16;
 
+/// Most sessions of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) sessions: u32,
+    /// It is balancing's: where all are at theirs, they take more.
+    pub(super) soft: bool,
+}
+
 /// Limits by backend; who is not in it has none. `load`: sessions as last counted.
 ///
 /// A limit counts the sessions of all services, so of several the smallest holds. One that balancing gives is for
@@ -19,7 +27,7 @@ const LEAST: u64 = 16;
 pub(super) fn limits(
     desired: &Desired,
     load: impl Fn(&EndpointKey) -> u32,
-) -> HashMap<EndpointKey, u32> {
+) -> HashMap<EndpointKey, Limit> {
     let mut given: HashMap<EndpointKey, u32> = HashMap::new();
     let balanced = desired
         .services
@@ -47,8 +55,10 @@ pub(super) fn limits(
             *least = limit.min(*least).max(1);
         }
     }
-    given.extend(own);
-    given
+    let limit = |soft| move |(key, sessions)| (key, Limit { sessions, soft });
+    let mut all: HashMap<EndpointKey, Limit> = given.into_iter().map(limit(true)).collect();
+    all.extend(own.into_iter().map(limit(false)));
+    all
 }
 
 fn a_quarter_above_the_mean(loads: impl ExactSizeIterator<Item = u64>) -> u32 {
@@ -71,7 +81,9 @@ mod tests {
             loads[place]
         };
         let limits = limits(desired, load);
-        keys.iter().map(|key| limits.get(key).copied()).collect()
+        keys.iter()
+            .map(|key| limits.get(key).map(|limit| limit.sessions))
+            .collect()
     }
 
     #[test]
@@ -97,6 +109,17 @@ mod tests {
             by_order(&desired, &[100, 10, 40]),
             [Some(200), Some(32), Some(32)]
         );
+    }
+
+    #[test]
+    fn a_limit_of_balancing_only_spreads() {
+        let mut desired = one(pods(2));
+        desired.services[0].balance = true;
+        desired.services[0].backends[0].limit = Some(7);
+        let limits = limits(&desired, |_| 0);
+        let of = |place: usize| limits[&endpoint(&desired.services[0].backends[place])];
+        let expected = [(7, false), (16, true)];
+        assert_eq!([of(0), of(1)].map(|l| (l.sessions, l.soft)), expected);
     }
 
     #[test]

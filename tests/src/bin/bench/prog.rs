@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ingest_common::abi::{
     DeliveryMode, Path, RouteField, SERVICE_SOURCE_RANGES, SERVICE_SRT, SERVICE_STREAM, Service,
     VLAN_NONE, program,
@@ -79,7 +79,10 @@ fn world() -> Result<Real> {
         streamed(frames::STREAM_PORT),
         service(STREAM, REDIRECT, flags),
     )?;
-    real.spliced(client_at(false, RETRY), STREAM, REDIRECT)?;
+    let retry =
+        frames::stream_conclusion(client_at(false, RETRY), streamed(frames::STREAM_PORT), 112);
+    let payload = retry.get(42..).context("no payload")?;
+    real.spliced(client_at(false, RETRY), STREAM, REDIRECT, payload)?;
     let flags = flags | RouteField::Resource.flag();
     real.service(
         streamed(frames::ROUTED_PORT),

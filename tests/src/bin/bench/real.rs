@@ -307,12 +307,18 @@ impl Real {
         self.set("QUOTAS", route.into(), quota)
     }
 
-    /// Notes that the pod has issued its cookie to a caller whose CONCLUSION is kept.
-    pub(crate) fn spliced(&mut self, client: SocketAddr, service: u16, slot: u16) -> Result<()> {
+    /// Notes that the pod has issued its cookie to a caller, of whose CONCLUSION `payload` is kept.
+    pub(crate) fn spliced(
+        &mut self,
+        client: SocketAddr,
+        service: u16,
+        slot: u16,
+        payload: &[u8],
+    ) -> Result<()> {
         let (address, port) = (address(client.ip()), client.port());
-        let splice = Splice {
+        let mut splice = Splice {
             slot,
-            length: 112,
+            length: payload.len() as u16,
             incarnation: 1,
             stream: StreamId {
                 caller_id: frames::CALLER_ID,
@@ -320,6 +326,9 @@ impl Real {
             },
             ..Splice::default()
         };
+        for (to, from) in splice.bytes.iter_mut().zip(payload) {
+            *to = *from;
+        }
         let key = FlowKey {
             address,
             port,
