@@ -228,8 +228,8 @@ pub(super) fn update_inner_maps(
     attr.batch.map_fd = raw(map);
     // SAFETY: both buffers hold `count` entries of the sizes that every array of maps has, and live through the call.
     match unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr) } {
-        // Before Linux 5.19.
-        Err(error) if error.raw_os_error() == Some(ENOTSUPP) => {
+        // Before Linux 5.19, or with less than it takes: 6.1 says EINVAL.
+        Err(error) if matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EINVAL)) => {
             let mut pairs = keys.iter().zip(&values);
             pairs.try_for_each(|(key, value)| update(map, key, value))
         }

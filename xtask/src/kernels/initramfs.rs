@@ -181,6 +181,6 @@ mod tests {
         assert_eq!(&text[header..header + 6], "070701");
         assert_eq!(&text[header + 54..header + 62], "00000005");
         assert_eq!(&text[header + 116..header + 130], "12345\0\0\0070701");
-        assert_eq!(place("TRAILER!!!") + 12, archive.len());
+        assert_eq!(place("TRAILER!!!") + 14, archive.len());
     }
 }
