@@ -9,12 +9,22 @@ use ingest_tests::monotonic_ns;
 use ingest_tests::netns::{Family, Layout};
 use ingest_tests::peers::{Caller, CallerOptions, ListenerOptions};
 use ingest_tests::scene::{LIMIT, Scene};
+use ingest_tests::xdp::PassAll;
 
 /// Callers send 2 Mbit/s: an emulated CPU is slow.
 const RATE: f64 = 2e6;
 
+/// Who answers callers' handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    /// The pods.
+    Client,
+    /// The node, and its answers leave by this.
+    Stream(&'static str),
+}
+
 /// A node with that many pods. The latency gives losses by a slow CPU time to heal.
-fn scene(pods: usize, family: Family) -> Scene {
+fn scene(pods: usize, family: Family, handshake: Handshake) -> Scene {
     let layout = Layout {
         pods,
         ..Layout::default()
@@ -24,7 +34,21 @@ fn scene(pods: usize, family: Family) -> Scene {
         latency_ms: 1000,
         ..ListenerOptions::default()
     };
-    Scene::with(layout, "auto", &options).unwrap()
+    let by = match handshake {
+        Handshake::Client => "auto",
+        Handshake::Stream(by) => by,
+    };
+    Scene::changed(
+        layout,
+        "auto",
+        &options,
+        &["--answer-by", by],
+        |config, _| match handshake {
+            Handshake::Client => config,
+            Handshake::Stream(_) => config.stream(),
+        },
+    )
+    .unwrap()
 }
 
 fn stream(scene: &Scene, seconds: f64) -> Caller {
@@ -64,29 +88,50 @@ fn filters(scene: &Scene, interface: &str, hook: &str) -> String {
         .unwrap()
 }
 
-/// * a real caller reaches a real listener through the VIP;
-/// * every message arrives, IPv4 and IPv6.
+/// Streams to a listener through the VIP, and asserts that every message arrives in one session.
+fn session(family: Family, handshake: Handshake) {
+    let scene = scene(2, family, handshake);
+    // What XDP sends back to a veth needs a program there; what tc sends does not.
+    let _pass = (handshake == Handshake::Stream("xdp"))
+        .then(|| PassAll::attach(&scene.topology.client, "eth0").unwrap());
+    let caller = stream(&scene, 1.5);
+    nothing_was_lost(&scene, caller);
+    let status = scene.agent.json(&["status"]).unwrap();
+    let drops = status["drops"].as_object().unwrap();
+    let expected = ["probe_reply", "handshake_spliced"];
+    assert!(
+        drops
+            .keys()
+            .all(|reason| expected.contains(&reason.as_str())),
+        "{family:?} {handshake:?}: {status}"
+    );
+    let spliced = status["splices"]["splices"].as_u64().unwrap() > 0;
+    assert_eq!(spliced, handshake != Handshake::Client, "{status}");
+}
+
+/// * a real caller reaches a real listener through the VIP, IPv4 and IPv6, and the pod answers its handshake;
+/// * every message arrives.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_session_is_whole() {
-    for family in [Family::V4, Family::V6] {
-        let scene = scene(2, family);
-        let caller = stream(&scene, 1.5);
-        nothing_was_lost(&scene, caller);
-        let status = scene.agent.json(&["status"]).unwrap();
-        let drops = status["drops"].as_object().unwrap();
-        assert!(
-            drops.keys().all(|reason| reason == "probe_reply"),
-            "{status}"
-        );
-    }
+    session(Family::V4, Handshake::Client);
+    session(Family::V6, Handshake::Client);
+}
+
+/// * the same, but the node answers, by tc and by XDP, and splices the handshake.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_session_whose_handshake_the_node_answers_is_whole() {
+    session(Family::V4, Handshake::Stream("tc"));
+    session(Family::V6, Handshake::Stream("tc"));
+    session(Family::V4, Handshake::Stream("xdp"));
 }
 
 /// * a listener is killed; its caller is told, and is at another pod at once.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_killed_listeners_caller_is_told() {
-    let mut scene = scene(2, Family::V4);
+    let mut scene = scene(2, Family::V4, Handshake::Client);
     let caller = stream(&scene, 60.0);
     std::thread::sleep(Duration::from_millis(500));
     let pod = scene.seat("live/cam1").unwrap();
@@ -105,7 +150,7 @@ fn a_killed_listeners_caller_is_told() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn an_agent_is_replaced_and_unloaded() {
-    let mut scene = scene(1, Family::V4);
+    let mut scene = scene(1, Family::V4, Handshake::Client);
     let clsact = kernel() < (6, 6);
     let places = [
         ("eth0", "ingress", "tc_uplink_in"),
@@ -149,7 +194,7 @@ fn an_agent_is_replaced_and_unloaded() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn tables_and_ranges_are_rewritten() {
-    let scene = scene(2, Family::V4);
+    let scene = scene(2, Family::V4, Handshake::Client);
     let mut config = scene.config.clone().without("pod-a");
     config.services[0].source_ranges = vec!["10.1.0.0/16".to_owned(), "10.9.0.0/16".to_owned()];
     scene.reload(&config).unwrap();

@@ -12,6 +12,8 @@ use ingest_tests::fixtures::{
 
 /// The verifier gives up at a million instructions; older kernels walk more of them for the same program.
 const INSTRUCTIONS_MAX: u32 = 400_000;
+/// The same for the object that copies packets word by word.
+const INSTRUCTIONS_MAX_5_10: u32 = 500_000;
 
 const PROGRAMS: [&str; 5] = [
     program::XDP_INGEST,
@@ -93,17 +95,17 @@ fn programs_are_what_the_abi_says() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn the_verifier_walks_a_bounded_number_of_instructions() {
-    for build in Build::ALL {
+    for (build, most) in [
+        (Build::Current, INSTRUCTIONS_MAX),
+        (Build::Linux5_10, INSTRUCTIONS_MAX_5_10),
+    ] {
         let kernel = Kernel::load_as(build, false).expect("the object loads");
         for name in PROGRAMS {
             let walked = kernel
                 .verified_instructions(name)
                 .expect("the kernel counts them");
             println!("{build:?} {name}: {walked} instructions");
-            assert!(
-                walked < INSTRUCTIONS_MAX,
-                "{build:?} {name}: {walked} instructions"
-            );
+            assert!(walked < most, "{build:?} {name}: {walked} instructions");
         }
     }
 }
