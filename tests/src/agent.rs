@@ -139,7 +139,7 @@ impl Agent {
     /// Waits until it says that it is ready.
     pub fn wait_ready(&mut self) -> Result<()> {
         // An emulated CPU takes that long for the verifier's work.
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let process = self.process.as_mut().context("the agent was not started")?;
             if let Some(status) = process.try_wait()? {

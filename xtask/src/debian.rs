@@ -33,12 +33,10 @@ impl Apt {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
         }
-        let sources: String = suites
-            .iter()
-            .map(|suite| {
-                format!("deb [signed-by={KEYRING} target=Packages] {MIRROR} {suite} main\n")
-            })
-            .collect();
+        let source = |suite: &&str| {
+            format!("deb [signed-by={KEYRING} target=Packages] {MIRROR} {suite} main\n")
+        };
+        let sources = suites.iter().map(source).collect::<Vec<_>>().concat();
         for (name, text) in [("sources.list", sources), ("status", String::new())] {
             let file = folder.join(name);
             fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;

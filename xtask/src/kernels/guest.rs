@@ -15,7 +15,7 @@ use super::{Kernel, directory, fetch, initramfs};
 use crate::test::Tally;
 
 /// Where a guest is given up: it needs a minute, on a busy machine three.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_mins(7);
 /// Boots that may panic before the tests begin: emulated CPUs do that to some kernels.
 const TRIES: u32 = 3;
 /// Lines that the init script writes.

@@ -13,7 +13,7 @@ for module in /modules/*; do
 done
 ip link set lo up
 export INGEST_AGENT=/ingest/ingest-agent INGEST_LISTENER=/ingest/listener INGEST_CALLER=/ingest/caller
-export INGEST_EBPF=/ingest/ebpf/ingest INGEST_REQUIRE_BPF=1
+export INGEST_EBPF=/ingest/ebpf/ingest INGEST_BENCH_EBPF=/ingest/ebpf/ingest-bench INGEST_REQUIRE_BPF=1
 echo "guest: begins on $(uname -r)"
 for test in /tests/*; do
     "$test" --include-ignored --test-threads=1 @FILTER@ || true

@@ -55,7 +55,7 @@ pub(super) fn base(tests: &[(String, PathBuf)], filter: Option<&str>) -> Result<
     for peer in ["caller", "listener"] {
         files.program(&format!("/ingest/{peer}"), &target.join("peers").join(peer))?;
     }
-    for object in ["ingest", "ingest-linux-5.10"] {
+    for object in ["ingest", "ingest-linux-5.10", "ingest-bench"] {
         files.add(
             &format!("/ingest/ebpf/{object}"),
             &workspace::ebpf_dir().join(object),
@@ -180,7 +180,8 @@ mod tests {
         let header = place("a/b/c\0") - 110;
         assert_eq!(&text[header..header + 6], "070701");
         assert_eq!(&text[header + 54..header + 62], "00000005");
-        assert_eq!(&text[header + 116..header + 130], "12345\0\0\0070701");
+        assert_eq!(&text[header + 116..header + 124], "12345\0\0\0");
+        assert_eq!(&text[header + 124..header + 130], "070701");
         assert_eq!(place("TRAILER!!!") + 14, archive.len());
     }
 }
