@@ -82,28 +82,24 @@ pub(super) fn set(
 ) -> Result<(), ProgramError> {
     let place = place(pin);
     let system = |error| ProgramError::from(TcError::from(error));
-    match tc.attach_to_link(place.filter(interface).map_err(system)?) {
-        Ok(id) => std::mem::forget(tc.take_link(id)?),
+    let id = if let Ok(id) = tc.attach_to_link(place.filter(interface).map_err(system)?) {
+        id
+    } else {
         // No qdisc, or no such filter in it.
-        Err(_) => {
-            match qdisc_add_clsact(interface) {
-                Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
-                }
-                other => other?,
-            }
-            let id = tc.attach_with_options(
-                interface,
-                place.direction(),
-                TcAttachOptions::Netlink(NlOptions {
-                    priority: place.priority(),
-                    handle: HANDLE,
-                    classid: None,
-                }),
-            )?;
-            // Dropped, it would take the filter with it.
-            std::mem::forget(tc.take_link(id)?);
+        match qdisc_add_clsact(interface) {
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other?,
         }
-    }
+        let options = NlOptions {
+            priority: place.priority(),
+            handle: HANDLE,
+            classid: None,
+        };
+        let options = TcAttachOptions::Netlink(options);
+        tc.attach_with_options(interface, place.direction(), options)?
+    };
+    // Dropped, it would take the filter with it.
+    std::mem::forget(tc.take_link(id)?);
     // The mark of an earlier agent is its program; where there is none, nothing is to be removed.
     match std::fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(system(error)),

@@ -185,7 +185,7 @@ impl Pins {
 
     /// Detaches what [`Self::attachment`] tells of and removes the pin.
     pub(super) fn remove_link(path: &Path) -> Result<(), Error> {
-        if Self::attachment(path)?.is_some_and(|found| found.is_filter()) {
+        if Self::attachment(path)?.is_some_and(raw::Attachment::is_filter) {
             return filters::remove(path);
         }
         if let Err(error) = raw::open_pin(path).and_then(|fd| raw::detach(&fd)) {
