@@ -11,7 +11,7 @@ const TAIL: usize = 4000;
 #[ignore = "needs root: cargo xtask test"]
 fn every_program_loads() {
     let mut ebpf = kernel::open(Build::for_this_kernel(), false).expect("the maps are made");
-    let mut refused = String::new();
+    let mut refused = Vec::new();
     for name in [
         program::XDP_INGEST,
         program::XDP_PROBE,
@@ -24,12 +24,10 @@ fn every_program_loads() {
             Err(error) => {
                 let error = format!("{error:#}");
                 let tail = error.len().saturating_sub(TAIL);
-                refused.push_str(&format!(
-                    "{name}: …{}\n",
-                    error.get(tail..).unwrap_or(&error)
-                ));
+                let tail = error.get(tail..).unwrap_or(&error);
+                refused.push(format!("{name}: …{tail}"));
             }
         }
     }
-    assert!(refused.is_empty(), "{refused}");
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
