@@ -4,12 +4,43 @@ use core::{ffi::c_void, mem, ptr};
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
-    helpers::{
-        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
-        bpf_xdp_load_bytes,
-    },
+    helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_adjust_tail},
 };
 use ingest_common::packet::{COPY_MAX, Frame, Truncated};
+
+/// XDP's helpers of Linux 5.18.
+#[cfg(not(feature = "linux-5-10"))]
+mod linux {
+    use core::ffi::c_void;
+
+    use aya_ebpf::{
+        bindings::xdp_md,
+        helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    };
+
+    /// See [`super::Hook::load`].
+    #[inline(always)]
+    pub(super) unsafe fn xdp_load(
+        ctx: *mut xdp_md,
+        offset: u32,
+        into: *mut c_void,
+        length: u32,
+    ) -> i64 {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_xdp_load_bytes(ctx, offset, into, length) }
+    }
+
+    /// See [`super::Hook::length`].
+    #[inline(always)]
+    pub(super) fn xdp_length(ctx: *mut xdp_md) -> usize {
+        // SAFETY: the helper only reads the context.
+        unsafe { bpf_xdp_get_buff_len(ctx) as usize }
+    }
+}
+
+#[cfg(feature = "linux-5-10")]
+#[path = "linux_5_10.rs"]
+mod linux;
 
 /// Reads a `T` at `start`, if it ends before `end`.
 #[inline(always)]
@@ -84,14 +115,13 @@ impl Hook for Xdp {
 
     #[inline(always)]
     unsafe fn load(ctx: *mut xdp_md, offset: u32, into: *mut c_void, length: u32) -> i64 {
-        // SAFETY: the caller's promise; the helper checks the offset.
-        unsafe { bpf_xdp_load_bytes(ctx, offset, into, length) }
+        // SAFETY: the caller's promise.
+        unsafe { linux::xdp_load(ctx, offset, into, length) }
     }
 
     #[inline(always)]
     fn length(ctx: *mut xdp_md) -> usize {
-        // SAFETY: the helper only reads the context.
-        unsafe { bpf_xdp_get_buff_len(ctx) as usize }
+        linux::xdp_length(ctx)
     }
 
     #[inline(always)]

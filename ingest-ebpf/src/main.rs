@@ -38,7 +38,8 @@ use aya_ebpf::{
 use ingest_common::steer::Hook;
 
 /// Clients' packets.
-#[xdp(frags)]
+#[cfg_attr(not(feature = "linux-5-10"), xdp(frags))]
+#[cfg_attr(feature = "linux-5-10", xdp)]
 pub fn xdp_ingest(ctx: XdpContext) -> u32 {
     uplink::ingest(&ctx)
 }
@@ -65,7 +66,8 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 
 /// Carries the agent's probe into a pod; run by the agent, never attached. `frags`, as every program that shares
 /// POD_PORTS must be.
-#[xdp(frags)]
+#[cfg_attr(not(feature = "linux-5-10"), xdp(frags))]
+#[cfg_attr(feature = "linux-5-10", xdp)]
 pub fn xdp_probe(ctx: XdpContext) -> u32 {
     probe::send(&ctx)
 }

@@ -45,9 +45,11 @@ pub static ENDPOINTS: HashMap<EndpointKey, Endpoint, MAX_BACKENDS> = HashMap::ne
 /// Slot → last answer to a probe. tc writes, agent reads.
 #[btf_map]
 pub static PROBES: Array<Probe, MAX_BACKENDS> = Array::new();
-/// Pool → Maglev table, swapped whole. Agent writes, XDP reads.
+/// Pool → Maglev table (`abi::MaglevTable`), swapped whole. Agent writes, XDP reads. No struct in its BTF: the agent's
+/// tables have none, and Linux 5.15 to 6.1 would not take them for maps of the same kind.
 #[btf_map]
-pub static TABLES: ArrayOfMaps<Array<MaglevTable, 1>, MAX_POOLS> = ArrayOfMaps::new();
+pub static TABLES: ArrayOfMaps<Array<[u16; size_of::<MaglevTable>() / 2], 1>, MAX_POOLS> =
+    ArrayOfMaps::new();
 /// Service id and source prefix → allowed. Agent writes, XDP reads.
 #[btf_map]
 pub static SOURCES: LpmTrie<SourceKey, u32, MAX_SOURCES> = LpmTrie::new();

@@ -1,6 +1,11 @@
 //! `Node` over the maps. No decisions here.
 
-use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_coarse_ns};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+// Linux 5.11.
+#[cfg(not(feature = "linux-5-10"))]
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns as ktime;
+#[cfg(feature = "linux-5-10")]
+use aya_ebpf::helpers::bpf_ktime_get_ns as ktime;
 use ingest_common::{
     abi::{
         Backend, Config, EndpointKey, Event, Flow, FlowKey, Group, GroupKey, Handshake, Health,
@@ -40,7 +45,7 @@ impl steer::Node for Kernel {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: takes no arguments.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        unsafe { ktime() }
     }
 
     #[inline(always)]

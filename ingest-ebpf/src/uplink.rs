@@ -384,9 +384,10 @@ fn send_shutdowns(ctx: &TcContext, shutdown: &CallerShutdown) -> Result<i32, Tru
             "SHUTDOWN not sent by interface {}: {}", shutdown.path.ifindex, sent
         );
     }
-    let Some(listener) = &shutdown.listener else {
+    if !shutdown.tells_listener {
         return Ok(TC_ACT_SHOT);
-    };
+    }
+    let listener = &shutdown.listener;
     skb::pop_tags(skb, &shutdown.path)?;
     steer::listener_shutdown(&mut SkbFrame::pulled(skb), listener)?;
     if listener.mode == DeliveryMode::Stack {

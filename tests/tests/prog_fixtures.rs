@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ingest_tests::fixtures::{
-    kernel::Kernel,
+    kernel::{Build, Kernel},
     model::differences,
     plane::{Dataplane, Host},
     table,
@@ -12,7 +12,17 @@ use ingest_tests::fixtures::{
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn every_row_holds_and_the_kernel_agrees_with_the_host() {
-    let mut kernel = Kernel::load().expect("the object loads");
+    check(Build::Current);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_row_holds_on_the_object_for_older_kernels() {
+    check(Build::Linux5_10);
+}
+
+fn check(build: Build) {
+    let mut kernel = Kernel::load_as(build, false).expect("the object loads");
     let mut failed = Vec::new();
     let rows = table::rows();
     for row in &rows {

@@ -4,7 +4,7 @@
 use aya::maps::{Map, MapData};
 use ingest_common::abi::{EXPLAIN_MAP, MAPS, MapShape, NODE_MAP, program};
 use ingest_tests::fixtures::{
-    kernel::{self, Kernel, stack},
+    kernel::{self, Build, Kernel, stack},
     model::differences,
     plane::{At, Dataplane, Host, Verdict},
     table,
@@ -12,6 +12,8 @@ use ingest_tests::fixtures::{
 
 /// The verifier gives up at a million instructions; older kernels walk more of them for the same program.
 const INSTRUCTIONS_MAX: u32 = 400_000;
+/// The same for the object that copies packets word by word.
+const INSTRUCTIONS_MAX_5_10: u32 = 500_000;
 
 const PROGRAMS: [&str; 5] = [
     program::XDP_INGEST,
@@ -47,8 +49,14 @@ fn data(map: &Map) -> &MapData {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn maps_are_what_the_abi_says() {
+    for build in Build::ALL {
+        check_maps(build);
+    }
+}
+
+fn check_maps(build: Build) {
     let ebpf = aya::EbpfLoader::new()
-        .load(&kernel::object().expect("the object is built"))
+        .load(&kernel::object(build).expect("the object is built"))
         .expect("the object's maps can be made");
     for shape in MAPS.iter().chain([&NODE_MAP, &EXPLAIN_MAP]) {
         let MapShape { name, kind, .. } = shape;
@@ -75,23 +83,30 @@ fn maps_are_what_the_abi_says() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn programs_are_what_the_abi_says() {
-    let ebpf = kernel::open(false).expect("the object opens");
-    for name in PROGRAMS {
-        assert!(ebpf.program(name).is_some(), "{name} is not in the object");
-        assert!(name.len() <= 15, "{name} is longer than the kernel's names");
+    for build in Build::ALL {
+        let ebpf = kernel::open(build, false).expect("the object opens");
+        for name in PROGRAMS {
+            assert!(ebpf.program(name).is_some(), "{build:?}: no {name}");
+            assert!(name.len() <= 15, "{name} is longer than the kernel's names");
+        }
     }
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn the_verifier_walks_a_bounded_number_of_instructions() {
-    let kernel = Kernel::load().expect("the object loads");
-    for name in PROGRAMS {
-        let walked = kernel
-            .verified_instructions(name)
-            .expect("the kernel counts them");
-        println!("{name}: {walked} instructions");
-        assert!(walked < INSTRUCTIONS_MAX, "{name}: {walked} instructions");
+    for (build, most) in [
+        (Build::Current, INSTRUCTIONS_MAX),
+        (Build::Linux5_10, INSTRUCTIONS_MAX_5_10),
+    ] {
+        let kernel = Kernel::load_as(build, false).expect("the object loads");
+        for name in PROGRAMS {
+            let walked = kernel
+                .verified_instructions(name)
+                .expect("the kernel counts them");
+            println!("{build:?} {name}: {walked} instructions");
+            assert!(walked < most, "{build:?} {name}: {walked} instructions");
+        }
     }
 }
 
@@ -99,19 +114,24 @@ fn the_verifier_walks_a_bounded_number_of_instructions() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn the_stack_keeps_room_for_what_is_to_come() {
-    let object = kernel::object().expect("the object is built");
-    let depths = stack::depths(&object).expect("the object can be read");
-    for (name, most) in STACK_MAX {
-        let depth = depths.get(name).copied().expect("the program is there");
-        println!("{name}: {depth} bytes of stack");
-        assert!(depth <= most, "{name}: {depth} bytes of stack, not {most}");
+    for build in Build::ALL {
+        let object = kernel::object(build).expect("the object is built");
+        let depths = stack::depths(&object).expect("the object can be read");
+        for (name, most) in STACK_MAX {
+            let depth = depths.get(name).copied().expect("the program is there");
+            println!("{build:?} {name}: {depth} bytes of stack");
+            assert!(
+                depth <= most,
+                "{build:?} {name}: {depth} bytes of stack, not {most}"
+            );
+        }
     }
 }
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_dry_run_explains_as_the_host_does_and_leaves_no_trace() {
-    let mut kernel = Kernel::load_as(true).expect("the object loads");
+    let mut kernel = Kernel::load_as(Build::Current, true).expect("the object loads");
     let mut decided = 0;
     for row in table::rows() {
         let mut host = Host::new();

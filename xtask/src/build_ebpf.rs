@@ -16,25 +16,33 @@ use crate::{
 };
 
 const TARGET: &str = "bpfel-unknown-none";
-/// The object that the agent embeds.
+/// The objects that the agent embeds: for kernels since 5.18, and for older ones.
 const INGEST: &str = "ingest";
+const INGEST_5_10: &str = "ingest-linux-5.10";
+/// The kernel crate's feature that makes the latter of the same sources.
+const FEATURE_5_10: &str = "linux-5-10";
 /// The programs that `bench` compares it with.
 const BENCH: &str = "ingest-bench";
 /// The kernel cuts longer names, and then bpftool and we disagree.
 const LONGEST_NAME: usize = 15;
 
-/// Builds both objects into `target/ebpf/`.
+/// Builds the objects into `target/ebpf/`.
 pub(crate) fn run() -> Result<()> {
     let toolchain = toolchain::find_toolchain()?;
     println!("build-ebpf: {}", toolchain.version);
-    command::run(&mut cargo(&toolchain, "build")?)?;
     let built = workspace::target_dir()
         .join("ebpf-build")
         .join(TARGET)
         .join("release");
-    for name in [INGEST, BENCH] {
-        publish(&built.join(name), &workspace::ebpf_dir().join(name))?;
-    }
+    let publish =
+        |name: &str, to: &str| publish(&built.join(name), &workspace::ebpf_dir().join(to));
+    let mut older = cargo(&toolchain, "build")?;
+    older.args(["--bin", INGEST, "--features", FEATURE_5_10]);
+    command::run(&mut older)?;
+    publish(INGEST, INGEST_5_10)?;
+    command::run(cargo(&toolchain, "build")?.arg("--bins"))?;
+    publish(INGEST, INGEST)?;
+    publish(BENCH, BENCH)?;
     check()
 }
 
@@ -46,10 +54,14 @@ pub(crate) fn clippy() -> Result<()> {
         );
         return Ok(());
     };
-    let mut clippy = cargo(&toolchain, "clippy")?;
-    // Found by cargo on the path; it must be the toolchain's own.
-    clippy.env("PATH", command::path_with(&toolchain.sysroot.join("bin")));
-    command::run(clippy.args(["--", "--deny", "warnings"]))
+    for features in ["", FEATURE_5_10] {
+        let mut clippy = cargo(&toolchain, "clippy")?;
+        // Found by cargo on the path; it must be the toolchain's own.
+        clippy.env("PATH", command::path_with(&toolchain.sysroot.join("bin")));
+        clippy.args(["--bins", "--features", features]);
+        command::run(clippy.args(["--", "--deny", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// `cargo <subcommand>` over the kernel crate, for the bpf target.
@@ -66,7 +78,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
     ];
     let mut command = toolchain.cargo(subcommand);
     command
-        .args(["--release", "--package", "ingest-ebpf", "--bins"])
+        .args(["--release", "--package", "ingest-ebpf"])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(workspace::target_dir().join("ebpf-build"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -88,7 +100,11 @@ fn publish(built: &Path, to: &Path) -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     let abi = workspace::read("ingest-common/src/abi/names.rs")?;
     let names = Names::parse(&abi);
-    for (name, expected) in [(INGEST, Some(&names)), (BENCH, None)] {
+    for (name, expected) in [
+        (INGEST, Some(&names)),
+        (INGEST_5_10, Some(&names)),
+        (BENCH, None),
+    ] {
         let path = workspace::ebpf_dir().join(name);
         let file = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let object = Object::parse(&file).with_context(|| format!("parsing {}", path.display()))?;

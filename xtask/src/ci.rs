@@ -16,7 +16,7 @@ const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "ingest-ebpf"];
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("setup", || setup::run(Scope::All)),
     ("versions", versions),
     ("format", || {
@@ -28,6 +28,7 @@ const STEPS: [Step; 9] = [
     ("clippy, kernel programs", build_ebpf::clippy),
     ("documentation", documentation),
     ("tests", || test::run(Tier::All, None)),
+    ("kernels", || test::run(Tier::Kernels, None)),
 ];
 
 /// Runs the steps whose names contain one of `only`; all of them where it is empty.

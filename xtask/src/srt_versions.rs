@@ -1,20 +1,17 @@
 //! The SRT peers on the libsrt of each Debian suite: what encoders and pods out there run. Nothing but tests runs them.
 //!
-//! `target/srt-versions/<version>/` holds `caller`, `listener` and all they load. Packages are downloaded and unpacked,
-//! never installed: apt works on lists and state of its own, and checks Debian's signatures.
+//! `target/srt-versions/<version>/` holds `caller`, `listener` and all they load.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
     build,
-    command::{output, run as run_command},
-    setup::apt_install,
+    debian::{self, Apt},
     workspace,
 };
 
@@ -55,9 +52,6 @@ const VERSIONS: [Version; 4] = [
 const RUNTIME: [&str; 5] = ["libc6", "libgcc-s1", "libstdc++6", "libzstd1", "zlib1g"];
 const RUNTIME_SUITE: &str = "sid";
 
-const MIRROR: &str = "http://deb.debian.org/debian";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
 /// Where they are.
 pub(crate) fn directory() -> PathBuf {
     workspace::target_dir().join("srt-versions")
@@ -73,11 +67,8 @@ pub(crate) fn install() -> Result<()> {
         return VERSIONS.iter().try_for_each(compile);
     }
     println!("setup: SRT peers on libsrt of {}", suites().join(", "));
-    if !Path::new(KEYRING).exists() {
-        apt_install(&["debian-archive-keyring"])?;
-    }
     if directory.exists() {
-        remove(&directory)?;
+        debian::remove(&directory)?;
     }
     fetch(&directory)?;
     VERSIONS.iter().try_for_each(compile)?;
@@ -90,8 +81,8 @@ fn suites() -> [&'static str; 4] {
 
 /// Downloads and unpacks.
 fn fetch(directory: &Path) -> Result<()> {
-    let apt = Apt::new(directory.join("apt"))?;
-    let packages = apt.folder.join("packages");
+    let apt = Apt::new(directory.join("apt"), &suites())?;
+    let packages = directory.join("apt/packages");
     let runtime = apt.download(&packages.join("runtime"), RUNTIME_SUITE, &RUNTIME)?;
     for version in &VERSIONS {
         let to = packages.join(version.suite);
@@ -99,14 +90,10 @@ fn fetch(directory: &Path) -> Result<()> {
         check(version, &own)?;
         let root = directory.join(version.libsrt);
         for package in own.iter().chain(&runtime) {
-            run_command(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root))?;
+            debian::unpack(package, &root)?;
         }
     }
-    remove(&apt.folder)
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
+    apt.remove()
 }
 
 /// The suite has the version that the tests are about.
@@ -119,14 +106,7 @@ fn check(version: &Version, packages: &[PathBuf]) -> Result<()> {
     };
     let library = packages.iter().find(is_library);
     let found = library
-        .and_then(|package| {
-            output(
-                Command::new("dpkg-deb")
-                    .arg("-f")
-                    .arg(package)
-                    .arg("Version"),
-            )
-        })
+        .and_then(|package| debian::field(package, "Version"))
         .with_context(|| format!("no {} was downloaded of {suite}", version.packages[0]))?;
     // Sid moves on, and the newest libsrt is what it is there for.
     let found_upstream = upstream(found.trim());
@@ -153,71 +133,6 @@ fn upstream(version: &str) -> &str {
         .split(['-', '+', '~'])
         .next()
         .unwrap_or_default()
-}
-
-/// An apt that knows nothing of the machine's packages, and leaves no trace among them.
-struct Apt {
-    folder: PathBuf,
-}
-
-impl Apt {
-    /// With the lists of all suites.
-    fn new(folder: PathBuf) -> Result<Self> {
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let part = folder.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
-        }
-        let sources = suites().map(|suite| {
-            format!("deb [signed-by={KEYRING} target=Packages] {MIRROR} {suite} main\n")
-        });
-        for (name, text) in [
-            ("sources.list", sources.concat()),
-            ("status", String::new()),
-        ] {
-            let file = folder.join(name);
-            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-        }
-        let apt = Self { folder };
-        let suites = suites().join(", ");
-        run_command(apt.command().arg("update")).with_context(|| {
-            format!(
-                "the lists of Debian's suites {suites} at {MIRROR} \
-                 (a suite that is no longer there is at http://archive.debian.org/debian)"
-            )
-        })?;
-        Ok(apt)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("apt-get");
-        command.args(["-qq", "-o", "Dir::Etc::sourceparts=-"]);
-        // apt's own user cannot write into a target directory.
-        command.args(["-o", "APT::Sandbox::User=root"]);
-        for (option, at) in [
-            ("Dir::State", ""),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-        ] {
-            let value = self.folder.join(at);
-            command.args(["-o", &format!("{option}={}", value.display())]);
-        }
-        command
-    }
-
-    /// Packages of `suite` as files in `to`.
-    fn download(&self, to: &Path, suite: &str, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
-        let mut download = self.command();
-        download.arg("download").current_dir(to);
-        download.args(packages.iter().map(|package| format!("{package}/{suite}")));
-        run_command(&mut download)?;
-        let entries = fs::read_dir(to).with_context(|| format!("reading {}", to.display()))?;
-        entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<Result<_>>()
-    }
 }
 
 /// The peers of one version: its headers, its library, its loader.

@@ -7,7 +7,7 @@
 use std::{
     env, fmt,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     assets, build,
     command::{cargo, find, is_root, output, with_built_programs},
-    manifest_tools,
+    kernels, manifest_tools,
     setup::{self, Scope},
     srt_versions, workspace,
 };
@@ -33,7 +33,9 @@ pub(crate) enum Tier {
     Netns,
     /// A real API server, pods made by real CNI plugins. Needs root, and `KUBEBUILDER_ASSETS`.
     Cluster,
-    /// All of them; `cluster` where there is an API server.
+    /// The agent on other kernels, emulated, as well as on this one. Needs root, and the network at its first run.
+    Kernels,
+    /// All of them but `kernels`; `cluster` where there is an API server.
     All,
 }
 
@@ -52,8 +54,21 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
+    /// Tests that ran.
+    pub(crate) fn total(&self) -> u32 {
+        self.passed + self.failed
+    }
+
+    /// The same, with failures that say where.
+    pub(crate) fn of(mut self, place: &str) -> Self {
+        for failure in &mut self.failures {
+            *failure = format!("{place}: {failure}");
+        }
+        self
+    }
+
     /// Takes in a line of a test binary's output.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         let count = |word: &str| -> u32 {
             let numbers = line.split(';').filter_map(|part| {
                 let number = part.trim().strip_suffix(word)?.rsplit(' ').next()?;
@@ -72,7 +87,7 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.failures.extend(other.failures);
@@ -191,6 +206,16 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
                 &["--include-ignored", "--test-threads=1"],
             )?);
         }
+        Tier::Kernels => {
+            let tests = of(Tier::Kernels)?;
+            let mut here = as_root(test_command(tests.iter().copied()))?;
+            tally.add(count(
+                &mut here,
+                filter,
+                &["--include-ignored", "--test-threads=1"],
+            )?);
+            tally.add(kernels::run(&binaries(test_command(tests))?, filter)?);
+        }
         Tier::All => bail!("not one tier"),
     }
     Ok(tally)
@@ -204,6 +229,8 @@ pub(crate) fn tier_of(name: &str) -> Tier {
         Tier::Netns
     } else if name.starts_with("cluster_") {
         Tier::Cluster
+    } else if name.starts_with("kernels_") {
+        Tier::Kernels
     } else {
         Tier::Unit
     }
@@ -238,6 +265,22 @@ fn test_command<'a>(tests: impl IntoIterator<Item = &'a String>) -> Command {
         command.args(["--test", test]);
     }
     command
+}
+
+/// Names and paths of the test binaries that a command of [`test_command`] would run.
+fn binaries(mut command: Command) -> Result<Vec<(String, PathBuf)>> {
+    command.args(["--no-run", "--message-format", "json"]);
+    let messages = output(&mut command).context("cargo test --no-run failed")?;
+    Ok(messages.lines().filter_map(binary).collect())
+}
+
+/// A built integration test, from cargo's message about it.
+fn binary(message: &str) -> Option<(String, PathBuf)> {
+    let text = |field: &str| message.split_once(field)?.1.split('"').next();
+    let path = PathBuf::from(text("\"executable\":\"")?);
+    // Cargo's file names end in a hash.
+    let name = path.file_name()?.to_str()?.rsplit_once('-')?.0.to_owned();
+    Some((name, path))
 }
 
 /// Whether the caller wants a failure where something cannot run.
@@ -323,6 +366,24 @@ mod tests {
     }
 
     #[test]
+    fn test_binaries_are_found_in_cargos_messages() {
+        let message = r#"{"reason":"compiler-artifact","target":{"kind":["test"]},"executable":"/t/debug/deps/kernels_load-0a1b","fresh":true}"#;
+        let (name, path) = binary(message).unwrap();
+        assert_eq!(
+            (name.as_str(), path.to_str()),
+            ("kernels_load", Some("/t/debug/deps/kernels_load-0a1b"))
+        );
+        assert_eq!(
+            binary(r#"{"reason":"build-finished","success":true}"#),
+            None
+        );
+        assert_eq!(
+            binary(r#"{"reason":"compiler-artifact","executable":null}"#),
+            None
+        );
+    }
+
+    #[test]
     fn integration_tests_are_found_in_every_package() {
         assert_eq!(
             integration_test("tests/tests/prog_reply.rs"),
@@ -339,6 +400,7 @@ mod tests {
         assert_eq!(tier_of("prog_fixtures"), Tier::Prog);
         assert_eq!(tier_of("netns_failover"), Tier::Netns);
         assert_eq!(tier_of("cluster_steer"), Tier::Cluster);
+        assert_eq!(tier_of("kernels_agent"), Tier::Kernels);
         assert_eq!(tier_of("captures"), Tier::Unit);
     }
 }

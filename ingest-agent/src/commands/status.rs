@@ -37,6 +37,8 @@ pub struct Status {
     pub uplinks: Vec<UplinkRow>,
     /// Programs attached, by hook.
     pub links: BTreeMap<&'static str, usize>,
+    /// By what the tc programs are attached: `tcx`, or `clsact` where the kernel has no tcx.
+    pub tc: &'static str,
     /// VIP:port:protocols.
     pub services: usize,
     /// Those by who answers their callers' handshakes: `stream`, `client` or `none`.
@@ -115,8 +117,12 @@ fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
         counts
     };
     let mut links = BTreeMap::new();
+    let mut tc = "tcx";
     for link in reader.links()? {
         *links.entry(link.hook).or_default() += 1;
+        if link.link_id == 0 {
+            tc = "clsact";
+        }
     }
     Ok(Status {
         agent_running,
@@ -131,6 +137,7 @@ fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
             .map(uplink)
             .collect(),
         links,
+        tc,
         services: services.len(),
         handshake_ways: ways,
         splices: Handshakes::from(&splices),
@@ -229,7 +236,10 @@ fn render(status: &Status) -> String {
             format!("{} (schema {})", status.agent_version, status.schema),
         ),
         ("uplinks", uplinks.join(", ")),
-        ("programs", links.join(", ")),
+        (
+            "programs",
+            format!("{}; tc by {}", links.join(", "), status.tc),
+        ),
         ("services", services(status)),
         ("routes", status.routes.to_string()),
         ("backends", counts(&status.backends)),
@@ -361,6 +371,7 @@ mod tests {
                 veth: true,
             }],
             links: BTreeMap::from([("xdp", 1)]),
+            tc: "clsact",
             services: 3,
             handshake_ways: BTreeMap::from([("none", 1), ("stream", 2)]),
             splices: Handshakes {
@@ -393,6 +404,7 @@ mod tests {
         for part in [
             "does not run; traffic is steered",
             "eth0 (generic XDP, veth)",
+            "1 xdp; tc by clsact",
             "1 draining, 2 serving",
             "3 of 131072",
             "4 no_backend",

@@ -6,8 +6,8 @@ use aya::util::KernelVersion;
 
 use super::Error;
 
-/// tcx links: the first kernel that has them.
-const NEEDED_KERNEL: (u8, u8) = (6, 6);
+/// The first kernel with all that the older kernel object needs: `bpf_redirect_peer`.
+const NEEDED_KERNEL: (u8, u8) = (5, 10);
 
 /// Checks the process's rights, then the kernel.
 pub(super) fn preconditions() -> Result<(), Error> {
@@ -28,13 +28,13 @@ pub(super) fn preconditions() -> Result<(), Error> {
     }
 }
 
-/// Refuses a kernel without tcx links.
+/// Refuses a kernel that lacks helpers.
 fn new_enough(found: KernelVersion, release: &str) -> Result<(), Error> {
     let (major, minor) = NEEDED_KERNEL;
     if found < KernelVersion::new(major, minor, 0) {
         return Err(Error::KernelTooOld {
             found: release.to_owned(),
-            needed: "6.6",
+            needed: "5.10",
         });
     }
     Ok(())
@@ -78,13 +78,13 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_named_with_what_is_needed() {
-        let error = new_enough(KernelVersion::new(6, 5, 13), "6.5.13-generic").unwrap_err();
+        let error = new_enough(KernelVersion::new(5, 4, 13), "5.4.13-generic").unwrap_err();
         assert!(error.is_incompatible());
         assert_eq!(
             error.to_string(),
-            "kernel 6.5.13-generic is too old: tcx links need 6.6 or newer; boot a newer kernel on this node"
+            "kernel 5.4.13-generic is too old: bpf_redirect_peer needs 5.10 or newer; boot a newer kernel on this node"
         );
-        assert!(new_enough(KernelVersion::new(6, 6, 0), "6.6.0").is_ok());
+        assert!(new_enough(KernelVersion::new(5, 10, 0), "5.10.0").is_ok());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The kernel is too old.
     #[error(
-        "kernel {found} is too old: tcx links need {needed} or newer; boot a newer kernel on this node"
+        "kernel {found} is too old: bpf_redirect_peer needs {needed} or newer; boot a newer kernel on this node"
     )]
     KernelTooOld {
         /// The running kernel.
@@ -78,7 +78,7 @@ pub enum Error {
         /// The interface.
         interface: String,
     },
-    /// Neither native nor generic XDP, or tcx, could be attached.
+    /// Neither native nor generic XDP, or not by tc, could be attached.
     #[error("attaching {program} to {interface} failed; {remedy}")]
     Attach {
         /// The program.

@@ -8,6 +8,7 @@ use super::{
     maps::ArrayMap,
     object::{self, Load},
     pins::Pins,
+    raw,
 };
 
 /// Room for what the program may put before a frame.
@@ -17,6 +18,7 @@ const GROWTH: usize = 256;
 /// Nothing is counted, kept or sent.
 pub fn explain(pin_root: &Path, frame: &[u8]) -> Result<(abi::Explain, Vec<u8>), Error> {
     checks::preconditions()?;
+    raw::lift_memory_limit();
     let pins = Pins::new(pin_root);
     if !pins.verify()?.is_empty() {
         return Err(Error::NotLoaded {

@@ -1,5 +1,5 @@
 //! Puts programs on interfaces, and takes over what an earlier agent left there. Every attachment is a pinned BPF
-//! link: a new program is swapped into it, so no packet meets an interface without one.
+//! link (or, without tcx, a filter): a new program is swapped into it, so no packet meets an interface without one.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -15,7 +15,7 @@ use aya::{
 use ingest_common::abi::program;
 
 use super::{
-    Dataplane, Error, UplinkState, XdpChoice, XdpHook, object,
+    Dataplane, Error, UplinkState, XdpChoice, XdpHook, filters, object,
     pins::{Hook, Pins, make_directory},
     raw::interface_name,
 };
@@ -50,7 +50,10 @@ impl Dataplane {
             ] {
                 let pin = self.pins.link(&uplink.name, hook);
                 let tc = object::tc(&mut self.ebpf, name)?;
-                if live(&pin, uplink.ifindex)? {
+                if self.filters {
+                    live(&pin, uplink.ifindex)?;
+                    set_filter(tc, name, &uplink.name, &pin)?;
+                } else if live(&pin, uplink.ifindex)? {
                     swap_tc(tc, name, &pin)?;
                 } else {
                     attach_tc(tc, name, &uplink.name, direction, order, &pin)?;
@@ -76,15 +79,13 @@ impl Dataplane {
             };
             let pin = self.pins.pod_port(*ifindex);
             let tc = object::tc(&mut self.ebpf, program::TC_POD)?;
-            let order = LinkOrder::first();
-            match attach_tc(
-                tc,
-                program::TC_POD,
-                &name,
-                TcAttachType::Ingress,
-                order,
-                &pin,
-            ) {
+            let set = if self.filters {
+                set_filter(tc, program::TC_POD, &name, &pin)
+            } else {
+                let (direction, order) = (TcAttachType::Ingress, LinkOrder::first());
+                attach_tc(tc, program::TC_POD, &name, direction, order, &pin)
+            };
+            match set {
                 Ok(()) => self.pod_ports.insert(*ifindex),
                 Err(error) if interface_name(*ifindex).is_none() => {
                     tracing::debug!(ifindex, %error, "pod port is gone");
@@ -108,14 +109,16 @@ impl Dataplane {
         }
         for ifindex in self.pins.pod_port_indexes()? {
             let pin = self.pins.pod_port(ifindex);
-            if live(&pin, ifindex)? {
-                swap_tc(
-                    object::tc(&mut self.ebpf, program::TC_POD)?,
-                    program::TC_POD,
-                    &pin,
-                )?;
-                self.pod_ports.insert(ifindex);
+            if !live(&pin, ifindex)? {
+                continue;
             }
+            let tc = object::tc(&mut self.ebpf, program::TC_POD)?;
+            if !self.filters {
+                swap_tc(tc, program::TC_POD, &pin)?;
+            } else if let Some(name) = interface_name(ifindex) {
+                set_filter(tc, program::TC_POD, &name, &pin)?;
+            }
+            self.pod_ports.insert(ifindex);
         }
         Ok(())
     }
@@ -181,6 +184,16 @@ fn attach_tc(
         interface: interface.to_owned(),
     };
     pin_link(FdLink::try_from(link).map_err(not_a_link)?, pin)
+}
+
+fn set_filter(
+    tc: &mut SchedClassifier,
+    program: &'static str,
+    interface: &str,
+    pin: &Path,
+) -> Result<(), Error> {
+    filters::set(tc, interface, pin)
+        .map_err(|source| attach_failed(program, interface, REMEDY_TC, source))
 }
 
 fn swap_tc(tc: &mut SchedClassifier, program: &'static str, pin: &Path) -> Result<(), Error> {

@@ -6,11 +6,13 @@ use ingest_common::abi::{self, program};
 use super::{
     Dataplane, Error, Lock, Options, UplinkState, XdpHook, checks,
     events::Ring,
+    filters,
     kernel_log::KernelLog,
     maps::Maps,
     object::{self, Load},
     packet,
     pins::{Hook, Pins},
+    raw,
     sweep::Idle,
     tables::TableWriter,
 };
@@ -26,9 +28,10 @@ impl Dataplane {
     /// Nothing is attached yet. Blocks for about 100 ms.
     ///
     /// # Minimum kernel version
-    /// 6.6 (tcx links).
+    /// 5.10; before 6.6 without tcx, by [`filters`], before 5.18 by another object, see [`object`].
     pub async fn load(options: &Options, lock: &Lock) -> Result<Self, Error> {
         checks::preconditions()?;
+        raw::lift_memory_limit();
         let pins = Pins::new(lock.pin_root());
         // First, since it explains the program on the uplink.
         pins.refuse_other_schemas()?;
@@ -69,6 +72,7 @@ impl Dataplane {
             max_flows,
             pod_ports: BTreeSet::new(),
             pod_ports_adopted: false,
+            filters: filters::are_needed(),
             tables: HashMap::new(),
             idle: Idle::default(),
             sequence: 0,

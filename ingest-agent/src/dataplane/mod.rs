@@ -13,6 +13,7 @@ mod checks;
 mod error;
 mod events;
 mod explain;
+mod filters;
 mod gro;
 mod kernel_log;
 mod keys;
@@ -171,6 +172,8 @@ pub struct Dataplane {
     /// Interfaces with `tc_pod` of this agent.
     pod_ports: BTreeSet<u32>,
     pod_ports_adopted: bool,
+    /// The tc programs are filters of a qdisc, since the kernel has no tcx.
+    filters: bool,
     /// Whose each pool is, and what this agent has built its table from.
     tables: HashMap<u16, (PoolName, Vec<u16>)>,
     /// What the last sweep found.

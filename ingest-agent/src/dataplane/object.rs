@@ -1,9 +1,12 @@
-//! The kernel object inside the agent, and how it is loaded: on the pinned maps, with its globals set.
+//! The kernel objects inside the agent, which of them this kernel gets, and how it is loaded: on the pinned maps, with
+//! its globals set.
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, SchedClassifier, Xdp},
+    programs::{Program, ProgramError, ProgramType, SchedClassifier, Xdp},
+    sys::is_helper_supported,
 };
+use aya_obj::generated::bpf_func_id;
 use ingest_common::abi::{self, MapShape};
 
 use super::{
@@ -11,8 +14,24 @@ use super::{
     pins::{self, Pins},
 };
 
-/// Empty where the agent was built before its kernel object.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INGEST_EBPF_OBJECT"));
+/// For Linux 5.18 and newer. Empty where the agent was built before its kernel object.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("INGEST_EBPF_OBJECTS"), "/ingest"));
+/// The same sources for Linux 5.10 and newer: no packets in several buffers (jumbo frames), a dearer clock.
+static OBJECT_5_10: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("INGEST_EBPF_OBJECTS"), "/ingest-linux-5.10"));
+
+/// The object for the running kernel, told by the newest of what the better one needs: this helper came with XDP in
+/// several buffers, after the coarse clock.
+fn object() -> &'static [u8] {
+    match is_helper_supported(ProgramType::Xdp, bpf_func_id::BPF_FUNC_xdp_load_bytes) {
+        Ok(false) => OBJECT_5_10,
+        Ok(true) => OBJECT,
+        Err(error) => {
+            tracing::debug!(%error, "the kernel does not tell of its helpers: taking it for a newer one");
+            OBJECT
+        }
+    }
+}
 
 /// Lines of the verifier's log that an error shows.
 const VERIFIER_TAIL: usize = 12;
@@ -34,7 +53,8 @@ pub(super) struct Load<'a> {
 impl Load<'_> {
     /// Creates or adopts the maps. No program is loaded yet.
     pub(super) fn load(&self) -> Result<Ebpf, Error> {
-        if OBJECT.is_empty() {
+        let object = object();
+        if object.is_empty() {
             return Err(Error::NoObject);
         }
         let dry_run = u32::from(self.dry_run);
@@ -49,7 +69,7 @@ impl Load<'_> {
             // Absent from an object that logs nothing; present, its default is to log everything.
             .override_global(aya_log::LEVEL, &self.log_level, false)
             .override_global(abi::DRY_RUN, &dry_run, true);
-        loader.load(OBJECT).map_err(|source| Error::Object {
+        loader.load(object).map_err(|source| Error::Object {
             source: Box::new(source),
         })
     }

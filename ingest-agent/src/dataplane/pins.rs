@@ -5,6 +5,7 @@
 //! <pin root>/v<schema>/<uplink>/{xdp,tc_in,tc_out}
 //! <pin root>/v<schema>/pod_ports/<ifindex>
 //! ```
+//! Without tcx, a tc program is pinned where its link would be, see [`filters`].
 
 use std::{
     fs, io,
@@ -14,7 +15,7 @@ use std::{
 use aya::maps::MapInfo;
 use ingest_common::abi::{self, MapShape};
 
-use super::{Error, raw};
+use super::{Error, filters, raw};
 
 /// Directory of map pins.
 const MAPS: &str = "maps";
@@ -161,7 +162,7 @@ impl Pins {
         Ok(absent)
     }
 
-    /// The link pinned at `path`, if there is one.
+    /// What the link pinned at `path` attaches, or the filter that the pin is the mark of, if there is one.
     pub(super) fn attachment(path: &Path) -> Result<Option<raw::Attachment>, Error> {
         let failed = |source| Error::Files {
             operation: "reading pinned link",
@@ -169,14 +170,24 @@ impl Pins {
             source,
         };
         match raw::open_pin(path) {
-            Ok(fd) => raw::attachment(&fd).map(Some).map_err(failed),
+            Ok(fd) => raw::attachment(&fd)
+                .map(|mut found| {
+                    if found.is_filter() {
+                        found.ifindex = filters::ifindex(path);
+                    }
+                    Some(found)
+                })
+                .map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
 
-    /// Detaches the link pinned at `path` and removes the pin.
+    /// Detaches what [`Self::attachment`] tells of and removes the pin.
     pub(super) fn remove_link(path: &Path) -> Result<(), Error> {
+        if Self::attachment(path)?.is_some_and(raw::Attachment::is_filter) {
+            return filters::remove(path);
+        }
         if let Err(error) = raw::open_pin(path).and_then(|fd| raw::detach(&fd)) {
             // Its device is gone, and the attachment with it.
             tracing::debug!(path = %path.display(), %error, "pinned link was not attached");
@@ -203,7 +214,7 @@ fn escape(interface: &str) -> String {
     interface.replace('%', "%25").replace('.', "%2e")
 }
 
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     name.replace("%2e", ".").replace("%25", "%")
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use aya::Pod;
 use aya_obj::generated::{
-    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type,
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_map_type, bpf_prog_info,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -53,14 +53,16 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer as u64
 }
 
+/// The kernel's own code for "this kind of map cannot do that"; libc has no name for it.
+const ENOTSUPP: i32 = 524;
+
 /// How many entries one call copies: 1 MiB of flows.
 const BATCH: usize = 4096;
 
 /// Calls `visit` on every entry of an array, hash, LRU or LPM map, thousands per system call. An entry that comes or
 /// goes meanwhile may be missed or, in an LPM map, seen twice.
 ///
-/// # Minimum kernel version
-/// 5.6 (`BPF_MAP_LOOKUP_BATCH`).
+/// LPM maps before Linux 5.13 are asked for one entry at a time.
 pub(super) fn for_each<K: Pod, V: Pod>(
     map: &impl AsFd,
     mut visit: impl FnMut(&K, &V),
@@ -99,6 +101,7 @@ pub(super) fn for_each<K: Pod, V: Pod>(
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.raw_os_error() == Some(ENOTSUPP) => return one_by_one(map, visit),
             Err(error) => return Err(error),
         };
         for (key, value) in keys.iter().zip(&values).take(count) {
@@ -112,6 +115,32 @@ pub(super) fn for_each<K: Pod, V: Pod>(
         }
         first = false;
         std::mem::swap(&mut token, &mut next);
+    }
+}
+
+/// [`for_each`] where the map has no batches.
+fn one_by_one<K: Pod, V: Pod>(map: &impl AsFd, mut visit: impl FnMut(&K, &V)) -> io::Result<()> {
+    let mut before: Option<K> = None;
+    loop {
+        let mut key = MaybeUninit::<K>::uninit();
+        let mut attr = zeroed_attr();
+        attr.__bindgen_anon_2.map_fd = raw(map);
+        attr.__bindgen_anon_2.key = before
+            .as_ref()
+            .map_or(0, |key| address(std::ptr::from_ref(key)));
+        attr.__bindgen_anon_2.__bindgen_anon_1.next_key = address(key.as_mut_ptr());
+        // SAFETY: both keys live through the call and have the map's key size.
+        match unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: the kernel has written it, and every bit pattern is valid for `Pod`.
+        let key = unsafe { key.assume_init() };
+        if let Some(value) = lookup::<K, V>(map, &key)? {
+            visit(&key, &value);
+        }
+        before = Some(key);
     }
 }
 
@@ -186,9 +215,6 @@ pub(super) fn lookup<K: Pod, V: Pod>(map: &impl AsFd, key: &K) -> io::Result<Opt
 
 /// Puts `inner` into the elements `keys` of an array of maps. Waits once for all (Linux 6.8; before, for each) until
 /// no program sees what was there.
-///
-/// # Minimum kernel version
-/// 5.19 (`BPF_MAP_UPDATE_BATCH` of arrays of maps).
 pub(super) fn update_inner_maps(
     map: &impl AsFd,
     keys: &[u32],
@@ -201,7 +227,14 @@ pub(super) fn update_inner_maps(
     attr.batch.count = keys.len().min(values.len()) as u32;
     attr.batch.map_fd = raw(map);
     // SAFETY: both buffers hold `count` entries of the sizes that every array of maps has, and live through the call.
-    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
+    match unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr) } {
+        // Before Linux 5.19, or with less than it takes: 6.1 says EINVAL.
+        Err(error) if matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EINVAL)) => {
+            let mut pairs = keys.iter().zip(&values);
+            pairs.try_for_each(|(key, value)| update(map, key, value))
+        }
+        other => other.map(drop),
+    }
 }
 
 /// The kernel's id of a map.
@@ -241,10 +274,10 @@ pub(super) fn interface_name(ifindex: u32) -> Option<String> {
     Some(name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
 }
 
-/// What a link is.
+/// What a link or a pinned program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {
-    /// Id of the link.
+    /// Id of the link; 0: a program that a filter runs.
     pub(super) link_id: u32,
     /// Id of the program in it.
     pub(super) program_id: u32,
@@ -252,8 +285,32 @@ pub(super) struct Attachment {
     pub(super) ifindex: u32,
 }
 
-/// Asks the kernel about an XDP or tcx link. Other kinds have interface index 0.
+impl Attachment {
+    /// Whether it is no link but a filter.
+    pub(super) fn is_filter(self) -> bool {
+        self.link_id == 0
+    }
+}
+
+/// Asks the kernel about an XDP or tcx link, or about a program. Other kinds of links, and programs, have interface
+/// index 0.
 pub(super) fn attachment(link: &impl AsFd) -> io::Result<Attachment> {
+    let descriptor = format!("/proc/self/fd/{}", link.as_fd().as_raw_fd());
+    if std::fs::read_link(descriptor)?.as_os_str() == "anon_inode:bpf-prog" {
+        // SAFETY: integers and arrays of them; all zeros is valid.
+        let mut info: bpf_prog_info = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut attr = zeroed_attr();
+        attr.info.bpf_fd = raw(link);
+        attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+        attr.info.info = address(std::ptr::from_mut(&mut info));
+        // SAFETY: `info` lives through the call, its size is given, and its lists have no room.
+        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+        return Ok(Attachment {
+            link_id: 0,
+            program_id: info.id,
+            ifindex: 0,
+        });
+    }
     // SAFETY: integers and unions of them; all zeros is valid.
     let mut info: bpf_link_info = unsafe { MaybeUninit::zeroed().assume_init() };
     let mut attr = zeroed_attr();
@@ -276,6 +333,20 @@ pub(super) fn attachment(link: &impl AsFd) -> io::Result<Attachment> {
         program_id: info.prog_id,
         ifindex,
     })
+}
+
+/// Lets this process's maps have memory: before Linux 5.11 they count as locked pages, and the usual limit is too low
+/// for any of ours. Where it may not, and it matters, creating the maps fails and says so.
+pub(super) fn lift_memory_limit() {
+    let all = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `all` lives through the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } != 0 {
+        let error = io::Error::last_os_error();
+        tracing::debug!(%error, "the limit of locked memory stays; kernels before 5.11 count maps in it");
+    }
 }
 
 /// Detaches a link at once. Removing its pin alone would do so some milliseconds later, from a kernel worker.

@@ -73,7 +73,7 @@ pub struct RouteView {
     pub stats: abi::RouteStats,
 }
 
-/// A pinned link.
+/// A pinned link, or a filter where the kernel has no tcx.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
     /// The uplink's name when it was attached; for pod ports the interface index.
@@ -82,7 +82,7 @@ pub struct LinkView {
     pub hook: &'static str,
     /// Index of the interface; 0: it is gone, and the link dead.
     pub ifindex: u32,
-    /// The kernel's id of the link.
+    /// The kernel's id of the link; 0: it is a filter of a clsact qdisc.
     pub link_id: u32,
     /// The kernel's id of the program in it.
     pub program_id: u32,

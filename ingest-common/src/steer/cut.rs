@@ -119,7 +119,9 @@ pub struct CallerShutdown {
     /// The way back to the caller.
     pub path: Path,
     /// Whether the listener is told as well, by [`listener_shutdown`] on the same frame.
-    pub listener: Option<ListenerShutdown>,
+    pub tells_listener: bool,
+    /// How. Always set: verifiers before Linux 6.3 refuse to copy what was never written.
+    pub listener: ListenerShutdown,
 }
 
 /// The pod's end of a cut.
@@ -180,15 +182,15 @@ pub fn caller_shutdown<F: Frame, N: Node>(frame: &mut F, node: &N) -> Option<Cal
     drop(flow);
     let backend = node.backend(slot)?;
     let mode = DeliveryMode::from_u8(backend.mode);
-    let listener =
-        (reason.listener_may_live() && mode != DeliveryMode::None).then(|| ListenerShutdown {
-            mode,
-            ifindex: backend.ifindex,
-            v6: packet.v6,
-            client,
-            backend: (backend.address, backend.port),
-            socket_id: listener_id,
-        });
+    let tells_listener = reason.listener_may_live() && mode != DeliveryMode::None;
+    let listener = ListenerShutdown {
+        mode,
+        ifindex: backend.ifindex,
+        v6: packet.v6,
+        client,
+        backend: (backend.address, backend.port),
+        socket_id: listener_id,
+    };
     drop(backend);
     frame
         .set_halves::<6>(0, crate::packet::addresses(path.client_mac, path.node_mac))
@@ -202,7 +204,11 @@ pub fn caller_shutdown<F: Frame, N: Node>(frame: &mut F, node: &N) -> Option<Cal
         caller_id,
     )
     .ok()?;
-    Some(CallerShutdown { path, listener })
+    Some(CallerShutdown {
+        path,
+        tells_listener,
+        listener,
+    })
 }
 
 /// Turns the caller's SHUTDOWN, untagged, back into the listener's.

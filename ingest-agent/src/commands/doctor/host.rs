@@ -9,8 +9,12 @@ use nix::sys::{
 
 use super::{Check, fail, ok, sysctl, warn};
 
-/// tcx links came with it.
-const OLDEST_KERNEL: (u32, u32) = (6, 6);
+/// `bpf_redirect_peer` came with it.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// XDP in several buffers and live test runs came with it.
+const WHOLE_KERNEL: (u32, u32) = (5, 18);
+/// tcx came with it.
+const TCX_KERNEL: (u32, u32) = (6, 6);
 /// Bit numbers in `CapEff` (linux/capability.h).
 const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
@@ -66,11 +70,23 @@ impl HostFacts {
 
 pub(super) fn checks(facts: &HostFacts) -> Vec<Check> {
     let kernel = match version(&facts.kernel) {
-        Some(found) if found >= OLDEST_KERNEL => ok("kernel", &facts.kernel),
+        Some(found) if found >= TCX_KERNEL => ok("kernel", &facts.kernel),
+        Some(found) if found >= WHOLE_KERNEL => ok(
+            "kernel",
+            &format!("{}: tc by clsact, not tcx", facts.kernel),
+        ),
+        Some(found) if found >= OLDEST_KERNEL => warn(
+            "kernel",
+            &format!(
+                "{}: tc by clsact, no `redirect`, no jumbo frames",
+                facts.kernel
+            ),
+            "boot 5.18 or newer where these are wanted",
+        ),
         _ => fail(
             "kernel",
             &facts.kernel,
-            "tcx links need 6.6 or newer: boot a newer kernel",
+            "bpf_redirect_peer needs 5.10 or newer: boot a newer kernel",
         ),
     };
     let has = |bit: u32| facts.capabilities >> bit & 1 == 1;
@@ -177,7 +193,7 @@ mod tests {
     #[test]
     fn each_drawback_has_its_remedy() {
         let bad = HostFacts {
-            kernel: "5.10.0-34".into(),
+            kernel: "5.4.0-34".into(),
             capabilities: 1 << 12,
             bpffs: false,
             btf: false,
@@ -212,7 +228,9 @@ mod tests {
                 .grade
         };
         assert_eq!(grade("6.6.0"), Grade::Ok);
-        assert_eq!(grade("6.5.13"), Grade::Fail);
+        assert_eq!(grade("5.18.1"), Grade::Ok);
+        assert_eq!(grade("5.15.0-91-generic"), Grade::Warn);
+        assert_eq!(grade("5.9.16"), Grade::Fail);
         assert_eq!(grade("10.0.0-rc1+"), Grade::Ok);
         assert_eq!(grade("unknown"), Grade::Fail);
     }
