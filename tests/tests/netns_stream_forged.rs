@@ -1,6 +1,7 @@
 //! Handshakes that nobody should believe: forged, damaged, too many.
 
 #![expect(clippy::unwrap_used, reason = "tests panic")]
+#![expect(clippy::cast_precision_loss, reason = "counts of packets")]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
