@@ -77,6 +77,9 @@ fn a_sweep_sets_counts_of_sessions_right() {
         };
         insert_flows(&root, (0..7).map(|n| routed(n, FlowState::Established, 1)));
         insert_flows(&root, (7..9).map(|n| routed(n, FlowState::Cut, 1)));
+        // Both its ends died unheard: it takes nobody's place.
+        let dead = routed(12, FlowState::Established, 10);
+        insert_flows(&root, [dead].into_iter());
         let old = routed(9, FlowState::Cut, 61);
         insert_flows(&root, [old].into_iter());
         let other = abi::Flow {
@@ -100,7 +103,7 @@ fn a_sweep_sets_counts_of_sessions_right() {
         states.set(u32::from(ROUTE), state, 0).unwrap();
 
         let report = dataplane.sweep(now_ns()).unwrap();
-        assert_eq!(report.by_slot[&0], 7, "of the present tenant");
+        assert_eq!(report.by_slot[&0], 8, "of the present tenant");
         assert_eq!(report.by_route[&ROUTE], 4);
         assert_eq!(loads.get(&0, 0).unwrap().active, 7);
         let corrected = abi::RouteState { active: 4, ..state };

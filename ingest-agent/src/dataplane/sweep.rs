@@ -10,6 +10,8 @@ use super::{Dataplane, Error};
 const OVER_NS: u64 = 10_000_000_000;
 /// A flow that nobody has sent anything on is forgotten. SRT keeps alive once a second and gives up after five.
 const IDLE_NS: u64 = 60_000_000_000;
+/// A session that nobody has sent anything on for this long has ended unseen: it takes nobody's place any more.
+const DEAD_NS: u64 = 6_000_000_000;
 
 /// What [`Dataplane::sweep`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct SweepReport {
     pub by_service: HashMap<u16, u32>,
     /// Established flows by slot, of the slot's present tenant.
     pub by_slot: HashMap<u16, u32>,
-    /// Established flows by route.
+    /// Sessions by route.
     pub by_route: HashMap<u16, u32>,
 }
 
@@ -76,12 +78,13 @@ impl Dataplane {
                 return;
             }
             *report.by_service.entry(key.service).or_default() += 1;
-            if flow.route != 0 {
+            let dead = now_ns.saturating_sub(heard_ns(flow)) > DEAD_NS;
+            if flow.route != 0 && !dead {
                 *report.by_route.entry(flow.route).or_default() += 1;
             }
             if before.incarnations.get(&flow.slot) == Some(&flow.incarnation) {
                 *report.by_slot.entry(flow.slot).or_default() += 1;
-                if before.srt.contains(&key.service) {
+                if before.srt.contains(&key.service) && !dead {
                     *loads.entry(flow.slot).or_default() += 1;
                 }
             }
@@ -206,9 +209,14 @@ impl Dataplane {
     }
 }
 
+/// When either side sent something last.
+fn heard_ns(flow: &abi::Flow) -> u64 {
+    flow.accepted_ns.max(flow.up.seen_ns).max(flow.down.seen_ns)
+}
+
 /// Whether nothing more is to be expected of a flow.
 fn is_over(flow: &abi::Flow, now_ns: u64) -> bool {
-    let heard = flow.accepted_ns.max(flow.up.seen_ns).max(flow.down.seen_ns);
+    let heard = heard_ns(flow);
     let since = |then: u64| now_ns.saturating_sub(then);
     match abi::FlowState::from_u8(flow.state) {
         // A caller that still sends is still to be told.
