@@ -48,7 +48,9 @@ fn own_cookie(family: Family, client: Peer, caller_id: u32, now: u64) -> u32 {
 }
 
 fn word(payload: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(payload[at..at + 4].try_into().unwrap())
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&payload[at..at + 4]);
+    u32::from_be_bytes(bytes)
 }
 
 /// The UDP payload of an untagged frame.
