@@ -28,7 +28,7 @@ impl Dataplane {
     /// Nothing is attached yet. Blocks for about 100 ms.
     ///
     /// # Minimum kernel version
-    /// 5.10; before 6.6 without tcx, by [`filters`], before 5.18 by another object, see [`object`].
+    /// 5.10; before 6.6 without tcx, by `filters`, before 5.18 by another object, see `object`.
     pub async fn load(options: &Options, lock: &Lock) -> Result<Self, Error> {
         checks::preconditions()?;
         raw::lift_memory_limit();

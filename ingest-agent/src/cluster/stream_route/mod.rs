@@ -1,7 +1,7 @@
 //! The resource `StreamRoute`: its types, and the definition that is made of them (`cargo run -p ingest-agent --example
 //! crd`).
 //!
-//! What a user writes and reads, nothing else: what follows from it is [`super::translate`]'s business. What a schema
+//! What a user writes and reads, nothing else: what follows from it is `translate`'s business. What a schema
 //! can say is said by the schema, so that the API server refuses it at once.
 
 #![expect(
