@@ -122,6 +122,11 @@ pub(super) fn checks(facts: &UplinkFacts) -> Vec<Check> {
             "is a veth: its frames may have unfinished checksums, so `redirect` is not used of itself",
             "nothing to do; `peer` is used",
         ));
+        checks.push(warn(
+            &name,
+            "is a veth: what XDP_TX sends is lost unless the far end has an XDP program",
+            "nothing to do; handshakes are answered by tc (`run --answer-by auto`)",
+        ));
     }
     if facts.strict_rp_filter {
         checks.push(warn(
