@@ -32,10 +32,15 @@ mod skb;
 mod uplink;
 
 use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use ingest_common::steer::Hook;
+
+/// tc's verdict on what is not ours to decide about: the programs behind ours, a CNI's, have their say. `TC_ACT_OK` would
+/// pass it at once, past them.
+const NEXT: i32 = TC_ACT_UNSPEC;
 
 /// Clients' packets.
 #[cfg_attr(not(feature = "linux-5-10"), xdp(frags))]

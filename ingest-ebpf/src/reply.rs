@@ -4,7 +4,7 @@
 //! matters, an event.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT},
     helpers::{bpf_redirect, bpf_redirect_peer},
 };
 use ingest_common::{
@@ -13,7 +13,7 @@ use ingest_common::{
     steer::{self, Hook, Node, Reply, Response, Rewrite},
 };
 
-use crate::{count_drop, frame::SkbFrame, node::Kernel, skb};
+use crate::{NEXT, count_drop, frame::SkbFrame, node::Kernel, skb};
 
 /// Decides about a pod's packet, and carries it out.
 #[inline(always)]
@@ -62,7 +62,7 @@ fn decide_of<const HANDSHAKES: bool>(ctx: *mut __sk_buff, port: u32) -> i32 {
     };
     let frame = SkbFrame::pulled(ctx);
     let done = match steer::egress_of::<HANDSHAKES, _, _>(&frame, &Kernel, hook) {
-        Reply::Pass => return TC_ACT_OK,
+        Reply::Pass => return NEXT,
         Reply::Handshake => return HANDSHAKE,
         Reply::Drop(reason) => {
             count_drop(reason as u8);
@@ -90,7 +90,7 @@ fn undeliverable() -> i32 {
 fn send(ctx: *mut __sk_buff, hook: Hook, rewrite: &Rewrite) -> Result<i32, Truncated> {
     skb::rewrite_source(ctx, rewrite)?;
     if hook == Hook::Uplink {
-        return Ok(TC_ACT_OK);
+        return Ok(NEXT);
     }
     skb::address_to(ctx, &rewrite.path)?;
     skb::push_tags(ctx, &rewrite.path)?;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{
-        TC_ACT_OK, TC_ACT_SHOT,
+        TC_ACT_SHOT,
         xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
@@ -24,7 +24,7 @@ use ingest_common::{
 };
 
 use crate::{
-    count_drop, count_pass,
+    NEXT, count_drop, count_pass,
     frame::{SkbFrame, XdpFrame},
     maps::{EXPLAIN, NO_METADATA, POD_PORTS},
     node::Kernel,
@@ -326,16 +326,16 @@ pub fn hand_over(ctx: &TcContext) -> i32 {
             // SAFETY: as above. Out of the interface that it came in by.
             HANDOVER_ANSWER => unsafe { bpf_redirect((*skb).ifindex, 0) as i32 },
             HANDOVER_CUT => cut(ctx, &mut SkbFrame::pulled(skb)).unwrap_or(TC_ACT_SHOT),
-            _ => TC_ACT_OK,
+            _ => NEXT,
         };
     }
     if NO_METADATA.get(0).is_none_or(|missing| *missing == 0) {
-        return TC_ACT_OK;
+        return NEXT;
     }
     let mut frame = SkbFrame::pulled(skb);
     cut(ctx, &mut frame)
         .or_else(|| by_address(&frame))
-        .unwrap_or(TC_ACT_OK)
+        .unwrap_or(NEXT)
 }
 
 /// Without metadata: the packet's address tells the pod.
@@ -391,7 +391,7 @@ fn send_shutdowns(ctx: &TcContext, shutdown: &CallerShutdown) -> Result<i32, Tru
     skb::pop_tags(skb, &shutdown.path)?;
     steer::listener_shutdown(&mut SkbFrame::pulled(skb), listener)?;
     if listener.mode == DeliveryMode::Stack {
-        return Ok(TC_ACT_OK);
+        return Ok(NEXT);
     }
     // SAFETY: the helper takes plain values.
     Ok(unsafe { bpf_redirect_peer(listener.ifindex, 0) as i32 })

@@ -114,7 +114,7 @@ proptest! {
             }
             // Of no session at all: untouched, so it is not the VIP's.
             None => {
-                prop_assert_eq!(outcome.verdict, Verdict::TcOk);
+                prop_assert_eq!(outcome.verdict, Verdict::TcNext);
                 prop_assert_eq!(outcome.frame, frame);
             }
         }
