@@ -26,6 +26,7 @@
 mod frame;
 mod maps;
 mod node;
+mod part;
 mod probe;
 mod reply;
 mod skb;

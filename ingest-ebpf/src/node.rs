@@ -17,11 +17,14 @@ use ingest_common::{
     steer::{self, Decision, MatchKey, Part, Workspace},
 };
 
-use crate::maps::{
-    BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, GROUPS, HANDSHAKES, HEALTH,
-    LOADS, NEW_FLOW, NEW_HANDSHAKE, PROBES, QUOTAS, RETURNS, ROUTE_STATES, ROUTE_STATS, ROUTES,
-    SECRETS, SERVICE_STATS, SERVICES, SOURCE_RATES, SOURCES, SPLICE_STATS, SPLICES, STREAM_IDS,
-    TABLES, VIPS, WORKSPACE,
+use crate::{
+    maps::{
+        BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, GROUPS, HANDSHAKES,
+        HEALTH, LOADS, NEW_FLOW, NEW_HANDSHAKE, PROBES, QUOTAS, RETURNS, ROUTE_STATES, ROUTE_STATS,
+        ROUTES, SECRETS, SERVICE_STATS, SERVICES, SOURCE_RATES, SOURCES, SPLICE_STATS, SPLICES,
+        STREAM_IDS, TABLES, VIPS, WORKSPACE,
+    },
+    part,
 };
 
 /// This node's maps.
@@ -305,47 +308,47 @@ impl steer::Node for Kernel {
 
     #[inline(always)]
     fn place(&self, pool: u16, hash: u32) -> u16 {
-        ingest_place(u32::from(pool), hash) as u16
+        part::place(u32::from(pool), hash) as u16
     }
 
     #[inline(always)]
     fn place_in_doubt(&self, pool: u16, hash: u32) -> u16 {
-        ingest_doubtful(u32::from(pool), hash) as u16
+        part::doubtful(u32::from(pool), hash) as u16
     }
 
     #[inline(always)]
     fn check_extensions(&self) -> u8 {
-        ingest_extensions() as u8
+        part::extensions() as u8
     }
 
     #[inline(always)]
     fn check_cookie(&self) -> u8 {
-        ingest_cookie() as u8
+        part::cookie() as u8
     }
 
     #[inline(always)]
     fn payload_sum(&self) -> u16 {
-        ingest_sum() as u16
+        part::sum() as u16
     }
 
     #[inline(always)]
     fn is_repeated(&self) -> bool {
-        ingest_repeated() != 0
+        part::repeated() != 0
     }
 
     #[inline(always)]
     fn read_stream_id(&self) -> u8 {
-        ingest_stream_id() as u8
+        part::stream_id() as u8
     }
 
     #[inline(always)]
     fn match_key(&self, field: u8) -> bool {
-        ingest_match_key(u32::from(field)) != 0
+        part::match_key(u32::from(field)) != 0
     }
 
     #[inline(always)]
     fn find_route(&self) -> Route {
-        let word = ingest_route();
+        let word = part::route();
         Route {
             route: word as u16,
             pool: (word >> 16) as u16,
@@ -357,11 +360,11 @@ impl steer::Node for Kernel {
     #[inline(always)]
     fn decide(&self, part: Part) -> Decision {
         Decision::from_word(match part {
-            Part::Client => ingest_client(),
-            Part::Induction => ingest_induction(),
-            Part::Conclusion => ingest_conclusion(),
-            Part::Known => ingest_known(),
-            Part::Stream => ingest_stream(),
+            Part::Client => part::client(),
+            Part::Induction => part::induction(),
+            Part::Conclusion => part::conclusion(),
+            Part::Known => part::known(),
+            Part::Stream => part::stream(),
         })
     }
 
@@ -380,95 +383,6 @@ fn add(counter: &mut u64, value: u64) {
     unsafe {
         core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) value, options(nostack));
     }
-}
-
-/// Placement as a global function: the verifier checks it once, by its signature.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_place(pool: u32, hash: u32) -> u32 {
-    u32::from(steer::place(&Kernel, pool as u16, hash))
-}
-
-/// Placement among doubtful backends, likewise. Apart from the other: their stacks add to the caller's.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_doubtful(pool: u32, hash: u32) -> u32 {
-    u32::from(steer::place_in_doubt(&Kernel, pool as u16, hash))
-}
-
-// The steps of a handshake, likewise: each has a stack of its own, and they share the workspace.
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_extensions() -> u32 {
-    u32::from(steer::check_extensions(&Kernel))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_cookie() -> u32 {
-    u32::from(steer::check_cookie(&Kernel))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_sum() -> u32 {
-    u32::from(steer::payload_sum(&Kernel))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_repeated() -> u32 {
-    u32::from(steer::is_repeated(&Kernel))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_stream_id() -> u32 {
-    u32::from(steer::read_stream_id(&Kernel))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_match_key(field: u32) -> u32 {
-    u32::from(steer::match_key(&Kernel, field as u8))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_route() -> u64 {
-    let route = steer::find_route(&Kernel);
-    u64::from(route.route) | u64::from(route.pool) << 16 | u64::from(route.length) << 32
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_client() -> u64 {
-    steer::decide(&Kernel, Part::Client).word()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_induction() -> u64 {
-    steer::decide(&Kernel, Part::Induction).word()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_conclusion() -> u64 {
-    steer::decide(&Kernel, Part::Conclusion).word()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_known() -> u64 {
-    steer::decide(&Kernel, Part::Known).word()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ingest_stream() -> u64 {
-    steer::decide(&Kernel, Part::Stream).word()
 }
 
 /// `Option::copied` for the mutable references of [`at`].
