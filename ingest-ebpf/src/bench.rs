@@ -183,6 +183,12 @@ pub fn xdp_empty(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// As [`xdp_empty`], for kernels before 5.18: they know no fragments.
+#[xdp]
+pub fn xdp_pass(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
 /// The floor of a receiving interface.
 #[xdp(frags)]
 pub fn xdp_drop(_ctx: XdpContext) -> u32 {

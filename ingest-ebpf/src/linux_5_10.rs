@@ -40,16 +40,16 @@ pub(super) unsafe fn xdp_load(
 
 /// The packet's addresses and an offset, as values that LLVM knows nothing of. It would take the addresses for 32-bit
 /// ones, and the verifier refuses arithmetic on half a pointer; and it would leave out the bounds check of an offset
-/// that it knows to be small. One instruction for all: the kernel takes no two source lines for one address.
+/// that it knows to be small. Each moves to itself, since the kernel takes no two source lines for one instruction.
 #[inline(always)]
 fn registers(ctx: *mut xdp_md, offset: u32) -> (usize, usize, usize) {
     let (mut data, mut end) = Xdp::linear(ctx);
     let mut offset = offset as usize;
     #[cfg(target_arch = "bpf")]
-    // SAFETY: an empty instruction; the registers keep their values.
+    // SAFETY: the registers keep their values.
     unsafe {
         core::arch::asm!(
-            "/* {0} {1} {2} */", inout(reg) data, inout(reg) end, inout(reg) offset,
+            "{0} = {0}", "{1} = {1}", "{2} = {2}", inout(reg) data, inout(reg) end, inout(reg) offset,
             options(nomem, nostack, preserves_flags)
         );
     }

@@ -24,15 +24,31 @@ impl PassAll {
             let mut ebpf = EbpfLoader::new()
                 .load(&object)
                 .context("cannot load the reference programs")?;
-            let program: &mut Xdp = ebpf
-                .program_mut("xdp_empty")
-                .context("no program xdp_empty")?
-                .try_into()?;
-            program.load()?;
-            program
+            // Jumbo frames need the first, kernels before 5.18 the second.
+            let fragments = load(&mut ebpf, "xdp_empty");
+            let name = if fragments.is_ok() {
+                "xdp_empty"
+            } else {
+                load(&mut ebpf, "xdp_pass")?;
+                "xdp_pass"
+            };
+            program(&mut ebpf, name)?
                 .attach(&interface, XdpMode::Driver)
                 .with_context(|| format!("cannot attach XDP to {interface}"))?;
             Ok(Self { _ebpf: ebpf })
         })
     }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    program(ebpf, name)?
+        .load()
+        .with_context(|| format!("cannot load {name}"))
 }

@@ -3,7 +3,7 @@
 
 use super::{Decision, admit, place};
 use crate::{
-    abi::{FlowState, NO_SLOT, SERVICE_ELSEWHERE, words_from_address},
+    abi::{Address, FlowState, NO_SLOT, SERVICE_ELSEWHERE, words_from_address},
     maglev,
     reason::{DropReason, PassReason},
     srt,
@@ -28,12 +28,8 @@ pub(super) fn decide<N: Node>(node: &N) -> Result<Decision, Decision> {
     {
         return Err(Decision::drop(DropReason::SrtInduction));
     }
-    // Our cookie means nothing to another node: what none here takes is left to the host before it has one.
-    if flags & SERVICE_ELSEWHERE != 0 {
-        let hash = maglev::hash_client(&key.address, 0);
-        if place::in_pool(node, pool, hash) == maglev::EMPTY {
-            return Ok(Decision::pass(PassReason::Elsewhere));
-        }
+    if is_elsewhere(node, flags, pool, &key.address) {
+        return Ok(Decision::pass(PassReason::Elsewhere));
     }
     let Some(secrets) = node.secrets() else {
         return Err(Decision::drop(DropReason::Undeliverable));
@@ -50,4 +46,12 @@ pub(super) fn decide<N: Node>(node: &N) -> Result<Decision, Decision> {
     node.count(key.service, NO_SLOT, |traffic| traffic.inductions += 1);
     node.count_splice(key.service, |stats| stats.cookies_sent += 1);
     Ok(Decision::ANSWER)
+}
+
+/// Whether a service's callers are left to the host: no backend here takes them, and other nodes have some. Our cookie means
+/// nothing there, so that is decided before they have one; their CONCLUSION then has a pod's.
+#[inline(always)]
+pub(super) fn is_elsewhere<N: Node>(node: &N, flags: u32, pool: u16, client: &Address) -> bool {
+    flags & SERVICE_ELSEWHERE != 0
+        && place::in_pool(node, pool, maglev::hash_client(client, 0)) == maglev::EMPTY
 }

@@ -135,7 +135,12 @@ impl Caller<'_> {
         if part == Part::Conclusion
             && let Some(reason) = DropReason::from_u8(node.check_cookie())
         {
-            return Err(reason);
+            let client = self.packet.source();
+            return if induction::is_elsewhere(node, service.flags, service.pool, &client) {
+                Ok(Decision::pass(PassReason::Elsewhere))
+            } else {
+                Err(reason)
+            };
         }
         let path = self.link.path(frame, ifindex())?;
         let sum = if part == Part::Conclusion {
