@@ -278,6 +278,10 @@ fn binaries(mut command: Command) -> Result<Vec<(String, PathBuf)>> {
 fn binary(message: &str) -> Option<(String, PathBuf)> {
     let text = |field: &str| message.split_once(field)?.1.split('"').next();
     let path = PathBuf::from(text("\"executable\":\"")?);
+    // Programs that tests run are built too, but are no tests.
+    if !path.parent()?.ends_with("deps") {
+        return None;
+    }
     // Cargo's file names end in a hash.
     let name = path.file_name()?.to_str()?.rsplit_once('-')?.0.to_owned();
     Some((name, path))
