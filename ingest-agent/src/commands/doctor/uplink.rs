@@ -229,6 +229,6 @@ mod tests {
             strict_rp_filter: true,
             ..with(|i| i.kind = "veth".into())
         };
-        assert_eq!(grades(&checks(&veth)), [Ok, Ok, Ok, Warn, Warn]);
+        assert_eq!(grades(&checks(&veth)), [Ok, Ok, Ok, Warn, Warn, Warn]);
     }
 }
