@@ -142,7 +142,7 @@ fn emit<N: Node>(node: &N, kind: EventKind, slot: u16, now: u64) {
 const INDUCTION_PATIENCE_NS: u64 = 200_000_000;
 
 /// Whether an INDUCTION sent to `slot` at `first_ns` was left unanswered by a pod that said nothing else either. Then
-/// the pod is noted as silent.
+/// the pod is noted as silent. What it said in the very tick of the coarse clock in which it was asked counts as before.
 #[inline(always)]
 pub(super) fn unanswered<N: Node>(node: &N, slot: u16, first_ns: u64, now: u64) -> bool {
     let Some(health) = node.health(slot) else {
@@ -150,7 +150,7 @@ pub(super) fn unanswered<N: Node>(node: &N, slot: u16, first_ns: u64, now: u64) 
     };
     let heard_ns = health.heard_ns;
     drop(health);
-    if now.saturating_sub(first_ns) < INDUCTION_PATIENCE_NS || heard_ns >= first_ns {
+    if now.saturating_sub(first_ns) < INDUCTION_PATIENCE_NS || heard_ns > first_ns {
         return false;
     }
     fell_silent(node, slot, now);
