@@ -1,5 +1,6 @@
 //! The command line: types for clap, and nothing else.
 
+mod look;
 mod run;
 
 use std::{
@@ -12,7 +13,11 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ingest_common::abi;
 
-pub use self::run::{AnswerBy, Cluster, Delivery, Handshakes, KernelLog, Run, Source, XdpMode};
+pub use self::look::{Capture, Top};
+pub use self::run::{
+    AnswerBy, Cluster, Delivery, Handshakes, KernelLog, PageAddress, PageShows, Run, Source,
+    XdpMode,
+};
 use crate::dataplane;
 
 /// Steers SRT streams from a virtual address into ingest pods, in the kernel.
@@ -59,6 +64,10 @@ pub enum Command {
     Backends,
     /// List streams: what they ask for, where they go, bitrate, losses, round trip.
     Streams(Streams),
+    /// Show streams live: sorted, filtered, each with its last minute.
+    Top(Top),
+    /// Copy the packets of one stream into a file that Wireshark reads.
+    Capture(Capture),
     /// List routes: whose streams go where, what they may use, what was refused and dropped.
     Routes,
     /// Say where a client's packets would go, and why, by running the real program on a made-up one.

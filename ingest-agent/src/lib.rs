@@ -9,6 +9,8 @@
 //! 5. [`agent`] is the loop around them; [`metrics`] serves what it and the kernel count, and a [`notice`] is what it has
 //!    to tell the people of a cluster.
 //!
+//! [`view`] judges every stream, once a second, from what the maps say; [`web`] shows it on a page.
+//!
 //! [`commands`] has one file a subcommand ([`cli`] has their arguments). All but `run` read what is pinned and work
 //! without an agent: traffic does not depend on this process, only changes do.
 //! [`error`] turns what went wrong into a sentence and an exit code.
@@ -29,3 +31,5 @@ pub mod reconcile;
 mod redact;
 pub mod source;
 pub mod telemetry;
+pub mod view;
+pub mod web;

@@ -3,6 +3,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
@@ -13,7 +14,8 @@ use ingest_common::{
         MAX_MATCHES, MAX_POOLS, MAX_ROUTES, MAX_SERVICE_KEYS, MAX_SERVICES, MAX_SOURCE_RATES,
         MAX_SOURCES, MAX_SPLICES, MaglevTable, Name, Node, Probe, Quota, Return, ReturnKey, Route,
         RouteKey, RouteState, RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate,
-        SourceRateKey, Splice, SpliceStats, StreamId, Tenant, Traffic, Vip,
+        SourceRateKey, Splice, SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic,
+        Vip,
     },
     steer::Workspace,
 };
@@ -120,6 +122,17 @@ pub static ROUTE_STATES: Array<RouteState, MAX_ROUTES> = Array::new();
 /// Route → counters. XDP and tc write, user space reads.
 #[btf_map]
 pub static ROUTE_STATS: PerCpuArray<RouteStats, MAX_ROUTES> = PerCpuArray::new();
+/// Service or route → from when on its streams are not well. Agent only, and the CLI.
+#[btf_map]
+pub static THRESHOLDS: Array<Thresholds, { MAX_SERVICES + MAX_ROUTES }> = Array::new();
+/// Client on a service → how its stream is. Agent only, and the CLI. Memory as it is used; sized as FLOWS.
+#[btf_map]
+pub static STREAM_HEALTH: HashMap<
+    FlowKey,
+    StreamHealth,
+    MAX_FLOWS,
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 /// What the agent says of itself, for the CLI.
 #[btf_map]
 pub static NODE: Array<Node, 1> = Array::new();

@@ -32,6 +32,15 @@ pub struct Run {
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9464")]
     pub metrics_addr: SocketAddr,
+    /// Where the page and the JSON API are served; `none`: nowhere. They have no password.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9465", value_parser = page_address)]
+    pub page_addr: PageAddress,
+    /// How Stream IDs and clients' addresses appear on the page and in the API.
+    #[arg(long, value_enum, default_value_t)]
+    pub page_shows: PageShows,
+    /// Streams with metrics of their own, those that are not well first, then by bitrate; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub stream_series: u32,
     /// How packets get into pods.
     #[arg(long, value_enum, default_value_t)]
     pub delivery: Delivery,
@@ -137,6 +146,29 @@ pub struct Cluster {
     /// Where the container runtime binds the network namespaces of pods.
     #[arg(long, value_name = "DIR", default_value = "/run/netns")]
     pub netns_dir: PathBuf,
+}
+
+/// Where the page is served; `None`: nowhere.
+pub type PageAddress = Option<SocketAddr>;
+
+fn page_address(text: &str) -> Result<PageAddress, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let address = text.parse::<SocketAddr>();
+    address
+        .map(Some)
+        .map_err(|_| "neither IP:PORT nor `none`".to_owned())
+}
+
+/// How much the page shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PageShows {
+    /// Stream IDs redacted, of clients their network (/24, /48).
+    #[default]
+    Redacted,
+    /// All of both.
+    Full,
 }
 
 /// A cookie lives half a minute, and handshakes in flight have one of the secret before.

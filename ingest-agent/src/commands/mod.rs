@@ -4,6 +4,7 @@
 
 mod backends;
 mod begin;
+mod capture;
 mod doctor;
 mod drain;
 mod explain;
@@ -12,6 +13,7 @@ mod run;
 mod services;
 mod status;
 mod streams;
+mod top;
 mod unload;
 
 use tokio::runtime::Runtime;
@@ -46,6 +48,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Services => services::run(&pin_root, output),
         Command::Backends => backends::run(&pin_root, output),
         Command::Streams(args) => streams::run(&pin_root, output, &args),
+        Command::Top(args) => top::run(&pin_root, &args),
+        Command::Capture(args) => capture::run(&pin_root, &args),
         Command::Routes => routes::run(&pin_root, output),
         Command::Explain(args) => explain::run(&pin_root, output, &args),
         Command::Drain(args) => drain::run(&pin_root, output, &args),

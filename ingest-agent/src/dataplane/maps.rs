@@ -291,6 +291,8 @@ pub(super) struct Maps {
     pub(super) quotas: ArrayMap<abi::Quota>,
     pub(super) route_states: ArrayMap<abi::RouteState>,
     pub(super) route_stats: Counters<abi::RouteStats>,
+    pub(super) thresholds: ArrayMap<abi::Thresholds>,
+    pub(super) stream_health: HashTable<abi::FlowKey, abi::StreamHealth>,
 }
 
 impl Maps {
@@ -345,6 +347,8 @@ impl Maps {
             quotas = "QUOTAS",
             route_states = "ROUTE_STATES",
             route_stats = "ROUTE_STATS",
+            thresholds = "THRESHOLDS",
+            stream_health = "STREAM_HEALTH",
         }
     }
 

@@ -77,6 +77,8 @@ pub struct Node {
     pub agent_version: [u8; 32],
     /// The uplinks; unused entries have ifindex 0.
     pub uplinks: [Uplink; 8],
+    /// When the agent looked at the streams last (`CLOCK_MONOTONIC`); long ago: nobody judges them.
+    pub viewed_ns: u64,
 }
 
 /// One uplink of a [`Node`].
@@ -140,7 +142,7 @@ abi! {
     Config: 72 / 8,
     MaglevTable: 32768 / 2,
     Uplink: 24 / 4,
-    Node: 240 / 8,
+    Node: 248 / 8,
     Explain: 12 / 2,
     Handover: 8 / 4,
 }

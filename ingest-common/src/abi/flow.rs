@@ -110,8 +110,8 @@ pub struct Flow {
     pub flow_window: u32,
     /// Index of the route that chose the pool, 0: none did.
     pub route: u16,
-    /// 1: the route's quota bounds bitrates, so packets are measured.
-    pub policed: u8,
+    /// `FLOW_*` bits; 0 for most flows, so that one comparison tells what is special about it.
+    pub marks: u8,
     #[doc(hidden)]
     pub _pad: u8,
     /// Theoretical arrival time of the stream's next byte, where it is policed. Written by XDP.
@@ -121,6 +121,11 @@ pub struct Flow {
     /// From the pod. Written by tc.
     pub down: Down,
 }
+
+/// Of [`Flow::marks`]: the route's quota bounds bitrates, so packets are measured.
+pub const FLOW_POLICED: u8 = 1;
+/// Of [`Flow::marks`]: packets are copied for `ingest-agent capture`.
+pub const FLOW_CAPTURED: u8 = 2;
 
 /// What came from the client. Bytes are UDP payload.
 #[repr(C)]
@@ -174,8 +179,10 @@ pub struct Down {
     pub rtt_variance_us: u32,
     /// Free receive buffer of the pod by the last ACK, packets.
     pub receive_buffer: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// Latency that the two have agreed on for data to the pod, ms; 0: not known (HSv4).
+    pub receiver_latency: u16,
+    /// The same for data to the caller.
+    pub sender_latency: u16,
 }
 
 /// Where a flow is in its life.

@@ -4,7 +4,7 @@ use super::{
     Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Group, GroupKey, Handshake,
     Health, Load, Name, Node, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState,
     RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice,
-    SpliceStats, StreamId, Tenant, Traffic, Vip,
+    SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic, Vip,
 };
 
 /// Most services (VIP:port:protocol) of a node.
@@ -99,7 +99,7 @@ const fn by_flows(mut shape: MapShape) -> MapShape {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapShape; 33] = [
+pub const MAPS: [MapShape; 35] = [
     map(
         "SERVICES",
         MapKind::Hash,
@@ -271,6 +271,20 @@ pub const MAPS: [MapShape; 33] = [
         size_of::<RouteStats>(),
         MAX_ROUTES,
     ),
+    map(
+        "THRESHOLDS",
+        MapKind::Array,
+        4,
+        size_of::<Thresholds>(),
+        MAX_SERVICES + MAX_ROUTES,
+    ),
+    by_flows(map(
+        "STREAM_HEALTH",
+        MapKind::Hash,
+        size_of::<FlowKey>(),
+        size_of::<StreamHealth>(),
+        MAX_FLOWS,
+    )),
 ];
 
 /// Maps that are pinned for the CLI and read by no program's packet path.

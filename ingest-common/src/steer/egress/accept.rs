@@ -3,7 +3,8 @@
 use super::{FromPod, Reply};
 use crate::{
     abi::{
-        EventKind, Flow, FlowKey, FlowState, Handshake, ReturnKey, SERVICE_CLOSING, SERVICE_STREAM,
+        EventKind, FLOW_POLICED, Flow, FlowKey, FlowState, Handshake, ReturnKey, SERVICE_CLOSING,
+        SERVICE_STREAM,
     },
     packet::{Datagram, Frame},
     reason::DropReason,
@@ -180,7 +181,7 @@ impl FromPod<'_> {
         flow.state = FlowState::Established as u8;
         flow.path = known.path;
         flow.route = known.route;
-        flow.policed = u8::from(policed);
+        flow.marks = if policed { FLOW_POLICED } else { 0 };
         flow.flow_window = known.flow_window;
         flow.up.seen_ns = self.now;
         flow.up.next_sequence = 0;

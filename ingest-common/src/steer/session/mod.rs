@@ -5,8 +5,8 @@ mod udp;
 use super::{Action, Delivery, Node, Outcome, account, cut, fate, police};
 use crate::{
     abi::{
-        BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, Flow, FlowKey, FlowState,
-        SERVICE_CLOSING, SERVICE_SRT, Service,
+        BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, FLOW_POLICED, Flow, FlowKey,
+        FlowState, SERVICE_CLOSING, SERVICE_SRT, Service,
     },
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
     reason::{DropReason, PassReason},
@@ -178,7 +178,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
         let slot = flow.slot;
         let shutdown = header.is_control() && header.control_type() == srt::control::SHUTDOWN;
         // Before anything is counted: a pod does not answer what it does not get.
-        if flow.policed != 0 && !shutdown && !node.dry_run() {
+        if flow.marks & FLOW_POLICED != 0 && !shutdown && !node.dry_run() {
             police(node, flow, self.datagram.payload, now)?;
         }
         let mut next = Next::deliver(slot, true);

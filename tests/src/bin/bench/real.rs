@@ -290,7 +290,7 @@ impl Real {
     pub(crate) fn police(&mut self, client: SocketAddr, service: u16, route: u16) -> Result<()> {
         let mut flow = self.read_flow(client, service)?;
         flow.route = route;
-        flow.policed = 1;
+        flow.marks = abi::FLOW_POLICED;
         let key = FlowKey {
             address: address(client.ip()),
             port: client.port(),

@@ -1,0 +1,1 @@
+//! The page and the read-only JSON API beside it.
