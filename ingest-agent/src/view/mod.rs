@@ -16,7 +16,7 @@ use ingest_common::abi::{
     CutReason, Flow, FlowKey, Reason, StreamHealth, StreamId, StreamState, Thresholds,
 };
 
-pub use self::row::{FailoverRow, Shown, StreamRow};
+pub use self::row::{Detail, FailoverRow, History, Shown, StreamRow, ThresholdsRow};
 
 /// What the maps said at one moment.
 #[derive(Clone, Debug, Default)]
