@@ -2,12 +2,12 @@
  *
  *   caller --host ADDRESS --port PORT [--rate BITS_PER_SECOND] [--count MESSAGES] [--idle SECONDS]
  *          [--stream NUMBER] [--streamid TEXT] [--passphrase TEXT] [--latency MS] [--mss BYTES]
- *          [--from ADDRESS]
+ *          [--from ADDRESS] [--low BITS_PER_SECOND]
  *
- * Sends `count` messages of payload.h at `rate` (0: none but the idle time), then stays connected without data for
- * `idle` seconds, then waits until the listener has everything and closes. Reconnects at once when the connection
- * breaks, and goes on counting. Prints one JSON object a line: started (with libsrt's version), connected, refused
- * (with libsrt's reason), broken, done. Exit code 0: done.
+ * Sends `count` messages of payload.h at `rate`, then stays connected without data for `idle` seconds, then waits until
+ * the listener has everything and closes. From SIGUSR1 to SIGUSR2 it sends at `low` (0, the default: nothing, and stays
+ * connected). Reconnects at once when the connection breaks, and goes on counting. Prints one JSON object a line:
+ * started (with libsrt's version), connected, refused (with libsrt's reason), broken, done. Exit code 0: done.
  */
 #include "payload.h"
 
@@ -23,11 +23,14 @@ static const char *passphrase, *stream_id;
 static int latency = 120, mss;
 static struct addrinfo *remote, *own;
 static uint64_t sent;
-static volatile sig_atomic_t stop;
+static double rate = 2e6, low;
+static volatile sig_atomic_t stop, throttled;
 
 static void on_signal(int number) {
-    (void)number;
-    stop = 1;
+    if (number == SIGUSR1 || number == SIGUSR2)
+        throttled = number == SIGUSR1;
+    else
+        stop = 1;
 }
 
 static void sleep_until(uint64_t when) {
@@ -85,20 +88,42 @@ static SRTSOCKET mend(SRTSOCKET s) {
     return connect_until_done();
 }
 
+/* Until the next message is due at the rate of the moment; `due` is when the last one was. What was not sent while the
+ * rate was low is not made up for. */
+static SRTSOCKET wait_turn(SRTSOCKET s, double *due) {
+    static int low_then;
+    while (!stop) {
+        if (low_then != throttled) {
+            low_then = throttled;
+            *due = (double)monotonic_ns();
+        }
+        double now = low_then ? low : rate, next = *due + PAYLOAD_SIZE * 8 / now * 1e9;
+        if (now > 0 && (double)monotonic_ns() >= next) {
+            *due = next;
+            return s;
+        }
+        if (now <= 0 && is_broken(s)) s = mend(s);
+        uint64_t soon = monotonic_ns() + 20000000u;
+        sleep_until(now > 0 && next < (double)soon ? (uint64_t)next : soon);
+    }
+    return s;
+}
+
 int main(int argc, char **argv) {
     const char *host = NULL, *from = NULL, *port = "9000";
-    double rate = 2e6, idle = 0;
+    double idle = 0;
     uint64_t count = 1000, stream = 0;
     static const struct option options[] = {{"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},       {"rate", 1, 0, 'r'},
                                             {"count", 1, 0, 'c'},   {"idle", 1, 0, 'i'},       {"stream", 1, 0, 'n'},
                                             {"streamid", 1, 0, 'd'}, {"passphrase", 1, 0, 's'}, {"latency", 1, 0, 'l'},
                                             {"mss", 1, 0, 'm'},     {"from", 1, 0, 'f'},
-                                            {0, 0, 0, 0}};
+                                            {"low", 1, 0, 'w'},     {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
         case 'f': from = optarg; break;
         case 'h': host = optarg; break;
         case 'p': port = optarg; break;
         case 'r': rate = atof(optarg); break;
+        case 'w': low = atof(optarg); break;
         case 'c': count = strtoull(optarg, NULL, 10); break;
         case 'i': idle = atof(optarg); break;
         case 'n': stream = strtoull(optarg, NULL, 10); break;
@@ -116,6 +141,8 @@ int main(int argc, char **argv) {
     }
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
+    signal(SIGUSR1, on_signal);
+    signal(SIGUSR2, on_signal);
     srt_startup();
     srt_setloglevel(2);
     unsigned version = srt_getversion();
@@ -126,9 +153,9 @@ int main(int argc, char **argv) {
 
     unsigned char data[PAYLOAD_SIZE] = "INGT";
     write_be(data + 4, stream, 4);
-    uint64_t began = monotonic_ns();
+    double due = (double)monotonic_ns();
     for (uint64_t counter = 0; counter < count && !stop; counter++) {
-        sleep_until(began + (uint64_t)((double)counter * PAYLOAD_SIZE * 8 / rate * 1e9));
+        if (counter > 0) s = wait_turn(s, &due);
         write_be(data + 8, counter, 8);
         write_be(data + 16, monotonic_ns(), 8);
         for (int i = PAYLOAD_HEADER; i < PAYLOAD_CRC_AT; i++) data[i] = (unsigned char)(counter + (uint64_t)i);

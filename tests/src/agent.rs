@@ -18,6 +18,8 @@ use crate::process::Process;
 
 /// Where its metrics are, in the node's namespace.
 const METRICS: &str = "127.0.0.1:9464";
+/// Where its page and the API are.
+const PAGE: &str = "127.0.0.1:9465";
 
 /// An installed agent: its pins, its file, and the process while it runs.
 #[derive(Debug)]
@@ -268,11 +270,20 @@ impl Agent {
         Ok(found.lines().map(PathBuf::from).collect())
     }
 
-    /// An HTTP page of the agent; any status but 200 is an error.
+    /// What it serves for scrapes and probes; any status but 200 is an error.
     pub fn get(&self, path: &str) -> Result<String> {
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {METRICS}\r\n\r\n");
+        self.http(METRICS, path)
+    }
+
+    /// What it serves for people: the page and the API; any status but 200 is an error.
+    pub fn page(&self, path: &str) -> Result<String> {
+        self.http(PAGE, path)
+    }
+
+    fn http(&self, address: &'static str, path: &str) -> Result<String> {
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
         let answer = netns::spawn_in(&self.netns, move || {
-            let mut stream = TcpStream::connect(METRICS)?;
+            let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             stream.write_all(request.as_bytes())?;
             let mut answer = String::new();

@@ -34,6 +34,8 @@ pub struct Service {
     pub routed_only: bool,
     /// Backends get a limit above the mean.
     pub balance: bool,
+    /// From when on its streams are not well, as YAML: `minBitrate: 1000000, stalledAfter: 2s`.
+    pub thresholds: String,
     /// Prefixes that may reach it; empty: everyone.
     pub source_ranges: Vec<String>,
     /// Its backends.
@@ -84,6 +86,7 @@ impl Service {
             handshake: "client".to_owned(),
             routed_only: false,
             balance: false,
+            thresholds: String::new(),
             backends,
         }
     }
@@ -133,6 +136,7 @@ impl Config {
                 handshake: "client".to_owned(),
                 routed_only: false,
                 balance: false,
+                thresholds: String::new(),
                 backends: pods.iter().map(|pod| Backend::of(pod, family)).collect(),
             }],
             routes: Vec::new(),
@@ -145,6 +149,13 @@ impl Config {
         for service in &mut self.services {
             "stream".clone_into(&mut service.handshake);
         }
+        self
+    }
+
+    /// With thresholds of the first service, as YAML.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: &str) -> Self {
+        thresholds.clone_into(&mut self.services[0].thresholds);
         self
     }
 
@@ -230,6 +241,9 @@ impl Display for Service {
         }
         if self.balance {
             writeln!(f, "    balance: true")?;
+        }
+        if !self.thresholds.is_empty() {
+            writeln!(f, "    thresholds: {{ {} }}", self.thresholds)?;
         }
         let none = if self.backends.is_empty() { " []" } else { "" };
         writeln!(f, "    backends:{none}")?;

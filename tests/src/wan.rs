@@ -24,8 +24,10 @@ pub struct Weather {
     pub jitter: Duration,
     /// Loss of handshake packets.
     pub handshake_loss: f64,
-    /// Loss of all others.
+    /// Loss of all others from the caller.
     pub loss: f64,
+    /// Loss of all others to the caller.
+    pub loss_down: f64,
     /// How many packets come twice, each at a time of its own.
     pub duplication: f64,
     /// The same seed draws the same lots.
@@ -199,8 +201,10 @@ impl Relay {
         let is_handshake = packet.starts_with(&[0x80, 0, 0, 0]);
         let loss = if is_handshake {
             self.weather.handshake_loss
-        } else {
+        } else if up {
             self.weather.loss
+        } else {
+            self.weather.loss_down
         };
         if self.draw() < loss {
             self.tally.lost.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ const WEATHER: Weather = Weather {
     handshake_loss: 0.15,
     // libsrt repeats a last message only when a later one shows that it is missing.
     loss: 0.0,
+    loss_down: 0.0,
     duplication: 0.3,
     seed: 0,
 };

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Target, versions};
@@ -32,6 +33,8 @@ pub struct CallerEvent {
 pub struct CallerOptions {
     /// Bits per second.
     pub rate: f64,
+    /// Bits per second while it is throttled; 0: nothing.
+    pub low: f64,
     /// Messages of 1316 bytes.
     pub count: u64,
     /// Seconds to stay connected without data after them.
@@ -49,6 +52,7 @@ impl CallerOptions {
         #[expect(clippy::cast_sign_loss, reason = "rates and times are positive")]
         Self {
             rate,
+            low: 0.0,
             count: count as u64,
             idle: 0.0,
             libsrt: None,
@@ -72,6 +76,7 @@ impl Caller {
             .args(["--host", &target.address.ip().to_string()])
             .args(["--port", &target.address.port().to_string()])
             .args(["--rate", &options.rate.to_string()])
+            .args(["--low", &options.low.to_string()])
             .args(["--count", &options.count.to_string()])
             .args(["--idle", &options.idle.to_string()])
             .args(["--latency", &target.latency_ms.to_string()])
@@ -95,6 +100,16 @@ impl Caller {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// It sends at [`CallerOptions::low`] from now. Says when.
+    pub fn throttle(&self) -> Result<u64> {
+        self.process.signal(Signal::SIGUSR1)
+    }
+
+    /// It sends at [`CallerOptions::rate`] again. Says when.
+    pub fn release(&self) -> Result<u64> {
+        self.process.signal(Signal::SIGUSR2)
     }
 
     /// What it said so far.
