@@ -173,8 +173,8 @@ pub type XdpFrame = HookFrame<Xdp>;
 /// A frame at tc.
 pub type SkbFrame = HookFrame<Skb>;
 
-/// Headers of an IPv6 packet with an SRT handshake.
-const LINEAR: usize = 14 + 40 + 8 + 64;
+/// Headers of an IPv6 packet with an SRT handshake and its first extension, HSREQ or HSRSP.
+const LINEAR: usize = 14 + 40 + 8 + 64 + 16;
 
 impl SkbFrame {
     /// The frame of `ctx`, its headers pulled into the linear part.

@@ -10,6 +10,8 @@ pub const CONCLUSION_MAX: u16 = COPY_MAX as u16;
 pub const INDUCTION: u32 = 1;
 /// Type word of a CONCLUSION.
 pub const CONCLUSION: u32 = 0xffff_ffff;
+/// Extension block of a CONCLUSION response: what the listener has agreed to.
+pub const HSRSP: u32 = 2;
 /// Type words from here on are rejections (in the signed sense: up to `i32::MAX`).
 pub const REJECTION: u32 = 1000;
 

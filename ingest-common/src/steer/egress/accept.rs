@@ -45,7 +45,8 @@ impl FromPod<'_> {
             return Ok(());
         }
         if answer.kind == srt::CONCLUSION {
-            return self.accepted(node, key, flow_key, caller_id, &answer);
+            let latencies = self.latencies(frame, answer.version);
+            return self.accepted(node, key, flow_key, caller_id, &answer, latencies);
         }
         if answer.kind >= srt::REJECTION && i32::try_from(answer.kind).is_ok() {
             let route = node.handshake(key).map_or(0, |known| known.route);
@@ -54,6 +55,24 @@ impl FromPod<'_> {
             self.emit(node, kind, flow_key, caller_id, answer.kind, route);
         }
         Ok(())
+    }
+
+    /// The latencies agreed on, as in HSRSP (draft §3.2.1.1): the pod's as receiver, then as sender; 0 where the
+    /// response does not say. libsrt puts the block first.
+    #[inline(always)]
+    fn latencies<F: Frame>(&self, frame: &F, version: u32) -> u32 {
+        if version != 5 || self.datagram.payload < srt::HANDSHAKE + 16 {
+            return 0;
+        }
+        let at = self.packet.l4 + Datagram::PAYLOAD + srt::HANDSHAKE as usize;
+        let Ok([block, _, _, latencies]) = frame.words::<4>(at) else {
+            return 0;
+        };
+        let block = u32::from_be(block);
+        if block >> 16 != srt::HSRSP || block & 0xffff < 3 {
+            return 0;
+        }
+        u32::from_be(latencies)
     }
 
     /// A CONCLUSION response: the pod has accepted.
@@ -65,6 +84,7 @@ impl FromPod<'_> {
         flow_key: &FlowKey,
         caller_id: u32,
         answer: &srt::Handshake,
+        latencies: u32,
     ) -> Result<(), Reply> {
         // What its end must be counted for, where this replaces a session that nobody ended.
         let mut replaced = None;
@@ -94,6 +114,8 @@ impl FromPod<'_> {
         };
         flow.flow_window = answer.flow_window.max(known.flow_window);
         flow.up.next_sequence = answer.initial_sequence;
+        flow.down.receiver_latency = (latencies >> 16) as u16;
+        flow.down.sender_latency = latencies as u16;
         drop(known);
         node.insert_flow(flow_key, &flow);
         drop(flow);
@@ -185,6 +207,8 @@ impl FromPod<'_> {
         flow.flow_window = known.flow_window;
         flow.up.seen_ns = self.now;
         flow.up.next_sequence = 0;
+        flow.down.receiver_latency = 0;
+        flow.down.sender_latency = 0;
         Some(flow)
     }
 }
