@@ -72,6 +72,8 @@ pub struct Route {
     pub pool: Option<String>,
     /// What its streams may use, as YAML: `streams: 10, streamBitrate: 2000000`.
     pub quota: String,
+    /// From when on a stream is not well, as YAML.
+    pub thresholds: String,
 }
 
 impl Service {
@@ -174,6 +176,7 @@ impl Config {
             matches: matches.iter().map(|&text| text.to_owned()).collect(),
             pool: pool.map(str::to_owned),
             quota: quota.to_owned(),
+            thresholds: String::new(),
         });
         self
     }
@@ -242,9 +245,7 @@ impl Display for Service {
         if self.balance {
             writeln!(f, "    balance: true")?;
         }
-        if !self.thresholds.is_empty() {
-            writeln!(f, "    thresholds: {{ {} }}", self.thresholds)?;
-        }
+        write_thresholds(f, &self.thresholds)?;
         let none = if self.backends.is_empty() { " []" } else { "" };
         writeln!(f, "    backends:{none}")?;
         self.backends.iter().try_for_each(|backend| backend.fmt(f))
@@ -282,8 +283,16 @@ impl Display for Route {
             Some(pool) => writeln!(f, "    pool: {pool}")?,
             None => writeln!(f, "    reject: true")?,
         }
-        writeln!(f, "    quota: {{ {} }}", self.quota)
+        writeln!(f, "    quota: {{ {} }}", self.quota)?;
+        write_thresholds(f, &self.thresholds)
     }
+}
+
+fn write_thresholds(f: &mut Formatter<'_>, thresholds: &str) -> fmt::Result {
+    if thresholds.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "    thresholds: {{ {thresholds} }}")
 }
 
 #[cfg(test)]
@@ -355,6 +364,9 @@ mod tests {
                 "streams: 10",
             )
             .with_route("live/no", &["streamId: { exact: x }"], None, "");
+        let mut config = config;
+        config.services[0].thresholds = "minBitrate: 5, maxLoss: off".to_owned();
+        config.routes[0].thresholds = "stalledAfter: 1s".to_owned();
         let text = config.to_string();
         let path = std::path::Path::new("ingest.yaml");
         let desired = ingest_agent::source::file::parse(path, text.as_bytes())
@@ -367,6 +379,9 @@ mod tests {
         assert_eq!(desired.routes.len(), 2);
         assert_eq!(desired.routes[0].matches.len(), 2);
         assert_eq!(desired.routes[0].quota.streams, Some(10));
+        let thresholds = desired.services[0].thresholds;
+        assert_eq!((thresholds.min_bitrate, thresholds.max_loss), (5, u32::MAX));
+        assert_eq!(desired.routes[0].thresholds.stalled_after_ms, 1000);
         assert_eq!(
             desired.routes[1].target,
             ingest_agent::reconcile::Target::Reject

@@ -239,6 +239,7 @@ fn many_tables_at_once_are_in_force_when_the_plan_is_applied() {
             source_ranges: Vec::new(),
             affinity: false,
             elsewhere: false,
+            thresholds: abi::Thresholds::default(),
             backends: vec![Backend {
                 name: format!("live/pod-{i}"),
                 address: IpAddr::from([10, 0, 0, i as u8]),
@@ -305,6 +306,7 @@ fn all_the_matches_that_fit_are_written_and_read() {
             matches: matches(i).collect(),
             target: Target::Reject,
             quota: Quota::default(),
+            thresholds: abi::Thresholds::default(),
         });
         let mut desired = Desired {
             services: vec![Service {
@@ -318,6 +320,7 @@ fn all_the_matches_that_fit_are_written_and_read() {
                 source_ranges: Vec::new(),
                 affinity: false,
                 elsewhere: false,
+                thresholds: abi::Thresholds::default(),
                 backends: Vec::new(),
             }],
             routes: routes.collect(),

@@ -43,6 +43,8 @@ pub const HANDSHAKE_ANNOTATION: &str = "ingest.steering.dev/handshake";
 pub const UNROUTED_ANNOTATION: &str = "ingest.steering.dev/unrouted";
 /// Annotation of Services: `true` bounds each pod's sessions to a quarter above the mean.
 pub const BALANCE_ANNOTATION: &str = "ingest.steering.dev/balance";
+/// Annotation of Services: from when on a stream is not well, as `minBitrate=2000000,maxLoss=2%`.
+pub const THRESHOLDS_ANNOTATION: &str = "ingest.steering.dev/thresholds";
 /// Annotation of Pods: share of new sessions, 1 to 100.
 pub const WEIGHT_ANNOTATION: &str = "ingest.steering.dev/weight";
 /// Annotation of Pods: most sessions at once.

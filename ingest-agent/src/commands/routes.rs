@@ -10,6 +10,7 @@ use crate::{
     dataplane::{Reader, RouteView, ServiceView},
     error::Error,
     output::{self, bitrate, bytes, dash, print},
+    source::thresholds::shown,
 };
 
 /// A route: which streams of a service go where, and what they may use.
@@ -37,6 +38,8 @@ pub struct RouteRow {
     pub stream_bits_per_second_limit: Option<f64>,
     /// UDP payload bits a second of all its streams; absent: no bound.
     pub bits_per_second_limit: Option<f64>,
+    /// Its thresholds, as the services' annotation has them; absent: those of its services.
+    pub thresholds: Option<String>,
     /// Sessions accepted by pods.
     pub accepted: u64,
     /// Sessions refused since there were as many as there may be.
@@ -73,6 +76,7 @@ fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
                 quota,
                 active,
                 stats,
+                thresholds,
             } = view;
             let mut names: Vec<String> = services
                 .iter()
@@ -93,6 +97,7 @@ fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
                 sessions_per_second_limit: a_second(quota.session_interval_ns),
                 stream_bits_per_second_limit: bits_a_second(quota.stream_byte_cost),
                 bits_per_second_limit: bits_a_second(quota.route_byte_cost),
+                thresholds: shown(thresholds),
                 accepted: stats.accepted,
                 refused_streams: stats.refused_streams,
                 refused_sessions: stats.refused_sessions,
@@ -141,6 +146,7 @@ fn table(rows: &[RouteRow]) -> String {
             ">ACCEPTED",
             ">REFUSED",
             ">DROPPED",
+            "THRESHOLDS",
         ],
         rows.iter().map(|r| {
             [
@@ -159,6 +165,7 @@ fn table(rows: &[RouteRow]) -> String {
                 r.accepted.to_string(),
                 (r.refused_streams + r.refused_sessions + r.forbidden).to_string(),
                 bytes(r.over_stream_bytes + r.over_route_bytes),
+                r.thresholds.clone().unwrap_or_else(dash),
             ]
         }),
     )
@@ -198,6 +205,10 @@ mod tests {
                 ..Default::default()
             },
             active: 9,
+            thresholds: abi::Thresholds {
+                min_bitrate: 2_000_000,
+                ..Default::default()
+            },
             stats: abi::RouteStats {
                 accepted: 12,
                 refused_streams: 2,
@@ -229,6 +240,7 @@ mod tests {
             "99.9 Mbit/s",
             "1.5 kB",
             "reject",
+            "minBitrate=2000000",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

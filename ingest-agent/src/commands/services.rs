@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     output::{self, bytes, print, socket},
     reconcile::from_abi,
+    source::thresholds::shown,
 };
 
 /// A VIP:port:protocol of a service.
@@ -39,6 +40,8 @@ pub struct ServiceRow {
     pub routed_only: bool,
     /// Whether it was removed, and is kept until its last sessions are told.
     pub closing: bool,
+    /// Its thresholds, as its annotation has them; absent: those by default.
+    pub thresholds: Option<String>,
     /// Established flows.
     pub flows: u64,
     /// Handshakes that were answered here.
@@ -128,6 +131,7 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
                 name,
                 traffic,
                 splices,
+                thresholds,
             } = view;
             let established = flows
                 .iter()
@@ -144,6 +148,7 @@ fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<Se
                 handshake: handshake(*service),
                 routed_only: service.flags & abi::SERVICE_ROUTED_ONLY != 0,
                 closing: service.flags & abi::SERVICE_CLOSING != 0,
+                thresholds: shown(thresholds),
                 flows: established.count() as u64,
                 handshakes: splices.into(),
                 accepted: traffic.accepted,
@@ -224,6 +229,7 @@ fn notes(row: &ServiceRow) -> String {
         .iter()
         .filter(|(is, _)| *is)
         .map(|(_, note)| *note)
+        .chain(row.thresholds.as_deref())
         .collect();
     notes.join(" ")
 }
@@ -278,6 +284,7 @@ pub(super) mod tests {
             name: "live/srt".into(),
             traffic: abi::Traffic::default(),
             splices: abi::SpliceStats::default(),
+            thresholds: abi::Thresholds::default(),
         }
     }
 
@@ -295,6 +302,10 @@ pub(super) mod tests {
                 splices: 9,
                 rejected: [0, 2, 0, 3, 0, 0],
                 unsaid: 4,
+                ..Default::default()
+            },
+            thresholds: abi::Thresholds {
+                max_rtt: 40,
                 ..Default::default()
             },
             ..service(3)
@@ -331,6 +342,8 @@ pub(super) mod tests {
         assert_eq!(json[0]["vip"], "203.0.113.10:9000");
         assert_eq!(json[0]["protocol"], "srt");
         assert_eq!(json[0]["handshakes"]["splices"], 9);
+        assert_eq!(json[0]["thresholds"], "maxRtt=40%");
+        assert!(text.contains("maxRtt=40%"), "{text}");
         assert_eq!(
             json[0]["handshakes"]["rejections"],
             serde_json::json!({"not_found": 3, "overload": 2})

@@ -74,6 +74,7 @@ impl Dataplane {
                 fresh,
             } => self.set_quota(*route, quota, name, *fresh),
             Op::RemoveQuota { route } => self.remove_quota(*route),
+            Op::SetThresholds { index, thresholds } => self.maps.thresholds.set(*index, thresholds),
             Op::SetRoute { key, route } => {
                 let (bits, key) = route_key(key);
                 self.maps.routes.insert(bits, key, *route)?;

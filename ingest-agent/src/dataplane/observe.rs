@@ -107,6 +107,11 @@ impl Dataplane {
                     .insert(route as u16, name.as_str().to_owned());
             }
         })?;
+        self.maps.thresholds.for_each(|index, thresholds| {
+            if *thresholds != abi::Thresholds::default() {
+                seen.thresholds.insert(index, *thresholds);
+            }
+        })?;
         seen.idle_routes = self
             .idle
             .routes

@@ -35,6 +35,8 @@ pub struct ServiceView {
     pub traffic: abi::Traffic,
     /// Its handshakes that are answered here, summed over CPUs.
     pub splices: abi::SpliceStats,
+    /// Its own thresholds.
+    pub thresholds: abi::Thresholds,
 }
 
 /// A slot that is not free.
@@ -71,6 +73,8 @@ pub struct RouteView {
     pub active: u64,
     /// Its counters, summed over CPUs.
     pub stats: abi::RouteStats,
+    /// Its own thresholds.
+    pub thresholds: abi::Thresholds,
 }
 
 /// A pinned link, or a filter where the kernel has no tcx.
@@ -135,6 +139,10 @@ impl Reader {
                     name,
                     traffic: self.maps.service_stats.sum(id)?,
                     splices: self.maps.splice_stats.sum(id)?,
+                    thresholds: self
+                        .maps
+                        .thresholds
+                        .get(abi::Thresholds::of_service(service.id))?,
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -195,6 +203,8 @@ impl Reader {
                 .clone_into(&mut view.name);
             view.active = self.maps.route_states.get(index)?.active;
             view.stats = self.maps.route_stats.sum(index)?;
+            let index = abi::Thresholds::of_route(view.route);
+            view.thresholds = self.maps.thresholds.get(index)?;
         }
         views.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(views)

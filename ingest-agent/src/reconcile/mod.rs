@@ -49,6 +49,8 @@ pub struct Service {
     pub affinity: bool,
     /// Other nodes have ready backends: what no backend here takes is left to the host.
     pub elsewhere: bool,
+    /// From when on one of its streams is not well; 0: as by default.
+    pub thresholds: abi::Thresholds,
     /// Serving and draining ones; what does neither is not listed.
     pub backends: Vec<Backend>,
 }
@@ -104,6 +106,8 @@ pub struct Route {
     pub target: Target,
     /// What all of them together may use, on this node.
     pub quota: Quota,
+    /// From when on one of its streams is not well; 0: as the service says.
+    pub thresholds: abi::Thresholds,
 }
 
 /// What a route looks for.
@@ -278,6 +282,13 @@ pub enum Op {
     RemoveQuota {
         /// The route's index.
         route: u16,
+    },
+    /// Write an entry of `THRESHOLDS`: zeros once nobody has the index.
+    SetThresholds {
+        /// [`abi::Thresholds::of_service`] or [`abi::Thresholds::of_route`]
+        index: u32,
+        /// The value.
+        thresholds: abi::Thresholds,
     },
     /// Write an entry of `ROUTES`.
     SetRoute {

@@ -32,6 +32,8 @@ pub struct Observed {
     pub quotas: BTreeMap<u16, abi::Quota>,
     /// `ROUTE_NAMES` of routes in use.
     pub route_names: BTreeMap<u16, String>,
+    /// `THRESHOLDS` that say something, by index.
+    pub thresholds: BTreeMap<u32, abi::Thresholds>,
     /// Tables that this agent wrote, by pool: the slots each was built from, each as often as it weighs (an adopted
     /// table is unknown, and written anew).
     pub tables: HashMap<u16, Vec<u16>>,
@@ -97,6 +99,13 @@ impl Observed {
                 self.quotas.remove(route);
                 self.route_names.remove(route);
                 self.idle_routes.retain(|idle| idle != route);
+            }
+            Op::SetThresholds { index, thresholds } => {
+                if *thresholds == abi::Thresholds::default() {
+                    self.thresholds.remove(index);
+                } else {
+                    self.thresholds.insert(*index, *thresholds);
+                }
             }
             Op::SetRoute { key, route } => {
                 self.idle_routes.retain(|idle| *idle != route.route);

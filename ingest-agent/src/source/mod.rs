@@ -4,6 +4,7 @@
 //! Kubernetes is [`crate::cluster`].
 
 pub mod file;
+pub(crate) mod thresholds;
 
 use std::{
     net::IpAddr,

@@ -80,7 +80,8 @@ pub struct ServicePortRef {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.backendRef) != (has(self.reject) && self.reject)", "give exactly one of backendRef and reject: true"),
-    validation = ("!has(self.quota) || has(self.backendRef)", "what is rejected has no quota")
+    validation = ("!has(self.quota) || has(self.backendRef)", "what is rejected has no quota"),
+    validation = ("!has(self.thresholds) || has(self.backendRef)", "what is rejected has no thresholds")
 )]
 pub struct RouteRule {
     /// Any of these. The longest text that fits a stream wins, over all routes of the Service.
@@ -95,6 +96,10 @@ pub struct RouteRule {
     /// What all these streams may use, on every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// From when on one of these streams is not well. What is not given here is as the Service's annotation
+    /// `ingest.steering.dev/thresholds` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Thresholds>,
 }
 
 /// One of `streamId`, `resource`, `user`, `host` and `source`, or `mode` alone.
@@ -182,6 +187,42 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub bitrate: Option<i64>,
+}
+
+/// From when on a stream is not well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.minBitrateFor) || (duration(self.minBitrateFor) >= duration('100ms') && duration(self.minBitrateFor) <= duration('1h'))", "minBitrateFor is 100ms to 1h"),
+    validation = ("!has(self.stalledAfter) || self.stalledAfter == 'off' || (duration(self.stalledAfter) >= duration('100ms') && duration(self.stalledAfter) <= duration('1h'))", "stalledAfter is 100ms to 1h, or off")
+)]
+pub struct Thresholds {
+    /// Bits a second of SRT payload. Without it no stream sends too little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
+    pub min_bitrate: Option<i64>,
+    /// How long a stream must be below that: 100ms to 1h, by default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    pub min_bitrate_for: Option<String>,
+    /// First transmissions lost before the node: 0.01% to 100%, or "off"; by default 5%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 7),
+        regex(pattern = r"^(off|(0\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]?(\.[0-9]{1,2})?|100)%)$")
+    )]
+    pub max_loss: Option<String>,
+    /// Round trip in percent of the latency that the two ends agreed on: 1% to 1000%, or "off"; by default 50%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5), regex(pattern = r"^(off|([1-9][0-9]{0,2}|1000)%)$"))]
+    pub max_rtt: Option<String>,
+    /// A stream without data for this long is stalled: 100ms to 1h, or "off"; by default 3s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 24),
+        regex(pattern = r"^(off|([0-9]{1,5}(h|m|s|ms)){1,4})$")
+    )]
+    pub stalled_after: Option<String>,
 }
 
 /// What the agents say of a route.

@@ -35,9 +35,10 @@ fn the_schema_has_the_rules() {
     let rule = "/rules/items";
     let text = format!("{rule}/properties/matches/items/properties/streamId");
     for (path, count) in [
-        (rule.to_owned(), 2),
+        (rule.to_owned(), 3),
         (format!("{rule}/properties/matches/items"), 3),
         (text.clone(), 2),
+        (format!("{rule}/properties/thresholds"), 2),
     ] {
         let rules = at(&format!("{path}/x-kubernetes-validations"));
         assert_eq!(rules.as_array().unwrap().len(), count, "{path}");
@@ -55,6 +56,7 @@ fn a_route_is_read_as_it_is_written() {
                 "matches": [{"resource": {"type": "Prefix", "value": "acme/"}, "mode": "publish"}, {"source": "203.0.113.0/24"}],
                 "backendRef": {"name": "acme"},
                 "quota": {"streams": 10, "bitrate": 100_000_000_i64},
+                "thresholds": {"minBitrate": 2_000_000, "minBitrateFor": "5s", "maxLoss": "0.5%", "maxRtt": "off", "stalledAfter": "1m"},
             },
             {"matches": [{"streamId": {"value": "x"}}], "reject": true},
         ],

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use ingest_common::abi::Thresholds;
 use k8s_openapi::api::core::v1::Service;
 
 use super::{
@@ -10,8 +11,12 @@ use super::{
     ports, sources, vips,
 };
 use crate::{
-    cluster::{BALANCE_ANNOTATION, HANDSHAKE_ANNOTATION, Options, UNROUTED_ANNOTATION},
+    cluster::{
+        BALANCE_ANNOTATION, HANDSHAKE_ANNOTATION, Options, THRESHOLDS_ANNOTATION,
+        UNROUTED_ANNOTATION,
+    },
     reconcile::{self, Handshake, Protocol},
+    source::thresholds,
 };
 
 /// What one Service asks for.
@@ -52,6 +57,7 @@ pub(super) fn read<'a>(
     let source_ranges = sources::ranges(service, &mut asked.conditions);
     let node_addresses: BTreeSet<IpAddr> = options.node_addresses.iter().copied().collect();
     let asked_of_all = Annotated::read(service, &mut asked.conditions);
+    let thresholds = thresholds_of(service, &mut asked.conditions);
     let (namespace, name) = claim::name(service);
     let rules = rules(service, pods, options);
     let mut used = vips.addresses.clone();
@@ -78,6 +84,7 @@ pub(super) fn read<'a>(
                 elsewhere: [false, true]
                     .into_iter()
                     .any(|v6| family(v6) && endpoints.takers(v6).elsewhere),
+                thresholds,
                 // Both families': those that no VIP has, in the end, are left out by `fit`.
                 backends: endpoints.backends.clone(),
             }
@@ -176,6 +183,7 @@ pub(super) fn pool<'a>(
             source_ranges: Vec::new(),
             affinity: false,
             elsewhere: false,
+            thresholds: Thresholds::default(),
             backends: endpoints.backends,
         },
         conditions,
@@ -241,6 +249,18 @@ impl Annotated {
             Protocol::Udp => Handshake::Client,
         }
     }
+}
+
+/// From when on its streams are not well. What is wrong of it is told, and the rest counts.
+fn thresholds_of(service: &Service, conditions: &mut BTreeSet<Condition>) -> Thresholds {
+    let text = claim::annotation(service, THRESHOLDS_ANNOTATION).unwrap_or_default();
+    let (thresholds, errors) = thresholds::listed(text);
+    conditions.extend(errors.iter().map(|error| Condition::Invalid {
+        field: THRESHOLDS_ANNOTATION,
+        value: error.written(),
+        reason: error.remedy(),
+    }));
+    thresholds
 }
 
 /// Tells where nobody here takes new sessions, of each address family that the VIPs have.

@@ -156,6 +156,7 @@ mod tests {
             name: name.into(),
             traffic: abi::Traffic::default(),
             splices: abi::SpliceStats::default(),
+            thresholds: abi::Thresholds::default(),
         }
     }
 

@@ -57,6 +57,7 @@ fn known() -> Known {
         name: "live/srt".into(),
         traffic: abi::Traffic::default(),
         splices: abi::SpliceStats::default(),
+        thresholds: abi::Thresholds::default(),
     };
     let backend = BackendView {
         slot: 4,

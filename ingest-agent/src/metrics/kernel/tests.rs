@@ -30,6 +30,7 @@ fn state() -> KernelState {
                 gaps: 4,
                 ..Default::default()
             },
+            thresholds: abi::Thresholds::default(),
             splices: abi::SpliceStats {
                 cookies_forged: 8,
                 splices: 6,

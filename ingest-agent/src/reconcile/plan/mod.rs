@@ -7,6 +7,7 @@ mod limits;
 mod routes;
 mod services;
 mod tables;
+mod thresholds;
 
 pub use backends::repoint;
 
@@ -124,6 +125,8 @@ pub fn plan(
         &services.closing,
     )?;
 
+    let thresholds = thresholds::plan(observed, &services, &routes);
+
     let mut ops = backends.free;
     ops.extend(backends.worse.early);
     ops.extend(backends.better);
@@ -131,11 +134,13 @@ pub fn plan(
     ops.extend(tables.set);
     ops.extend(routes.set_quotas);
     ops.extend(routes.set);
+    ops.extend(thresholds.set);
     ops.extend(services.set);
     ops.extend(tables.clear);
     ops.extend(services.remove);
     ops.extend(routes.remove);
     ops.extend(routes.remove_quotas);
+    ops.extend(thresholds.clear);
     ops.extend(tables.remove);
     ops.extend(services.remove_sources);
     ops.extend(backends.worse.late);

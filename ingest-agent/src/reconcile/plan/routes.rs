@@ -87,6 +87,8 @@ pub(super) struct Routes {
     pub(super) remove: Vec<Op>,
     /// Of routes without matches and sessions.
     pub(super) remove_quotas: Vec<Op>,
+    /// Of the routes that are wanted, by index.
+    pub(super) thresholds: Vec<(u16, abi::Thresholds)>,
 }
 
 pub(super) fn plan(
@@ -110,6 +112,11 @@ pub(super) fn plan(
     let remove = unwanted
         .map(|key| Op::RemoveRoute { key: key.clone() })
         .collect();
+    let thresholds = routed
+        .all
+        .iter()
+        .filter_map(|route| Some((*indices.get(route.name.as_str())?, route.thresholds)))
+        .collect();
     let wanted: HashSet<u16> = indices.into_values().collect();
     let idle = observed.idle_routes.iter();
     let remove_quotas = idle
@@ -126,6 +133,7 @@ pub(super) fn plan(
         set,
         remove,
         remove_quotas,
+        thresholds,
     })
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Served<'a> {
     pub(super) service: &'a str,
     pub(super) vip: IpAddr,
     pub(super) id: u16,
+    pub(super) thresholds: abi::Thresholds,
 }
 
 pub(super) fn plan<'a>(
@@ -93,6 +94,7 @@ pub(super) fn plan<'a>(
                 service: &service.name,
                 vip: *address,
                 id,
+                thresholds: service.thresholds,
             });
             let same = before == Some(&entry)
                 && observed.vips.get(&id) == Some(&vip(&key, entry))

@@ -42,6 +42,7 @@ pub(super) struct Service {
     /// Empty: everyone.
     #[serde(default)]
     pub(super) source_ranges: Vec<Spanned<String>>,
+    pub(super) thresholds: Option<Spanned<Thresholds>>,
     #[serde(default)]
     pub(super) backends: Vec<Spanned<Backend>>,
 }
@@ -82,6 +83,8 @@ pub(super) struct Route {
     pub(super) reject: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) quota: Quota,
+    /// Before the service's.
+    pub(super) thresholds: Option<Spanned<Thresholds>>,
 }
 
 /// One of the first five, or the mode alone.
@@ -119,6 +122,18 @@ pub(super) struct Quota {
     pub(super) stream_bitrate: Option<Spanned<i64>>,
     /// Bits a second, all streams.
     pub(super) bitrate: Option<Spanned<i64>>,
+}
+
+/// From when on a stream is not well. As text, but for the bitrate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Thresholds {
+    /// Bits a second.
+    pub(super) min_bitrate: Option<Spanned<i64>>,
+    pub(super) min_bitrate_for: Option<Spanned<String>>,
+    pub(super) max_loss: Option<Spanned<String>>,
+    pub(super) max_rtt: Option<Spanned<String>>,
+    pub(super) stalled_after: Option<Spanned<String>>,
 }
 
 const fn yes() -> bool {

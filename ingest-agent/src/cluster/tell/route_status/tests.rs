@@ -26,6 +26,7 @@ fn route(pool: &str) -> Route {
         matches: Vec::new(),
         target: Target::Pool(pool.to_owned()),
         quota: Quota::default(),
+        thresholds: ingest_common::abi::Thresholds::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use ingest_common::abi::Thresholds;
 use k8s_openapi::{
     api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Condition as Written,
 };
@@ -84,6 +85,7 @@ struct JudgedRule {
     /// None: what it leads to is not there.
     target: Option<Target>,
     quota: Quota,
+    thresholds: Thresholds,
 }
 
 /// The Services that the route's rules lead to.
@@ -136,7 +138,13 @@ fn one<'a>(route: &'a StreamRoute, services: &Services<'a>, taken: &mut Taken) -
         resolved,
         rules: Vec::new(),
     };
-    let read = |rule: &RouteRule| Ok((spec::matches(rule)?, spec::quota(rule)?));
+    let read = |rule: &RouteRule| {
+        Ok((
+            spec::matches(rule)?,
+            spec::quota(rule)?,
+            spec::thresholds(rule)?,
+        ))
+    };
     let rules = route.spec.rules.iter().map(read);
     let rules = match rules.collect::<Result<Vec<_>, spec::SpecError>>() {
         Ok(rules) => rules,
@@ -155,7 +163,9 @@ fn one<'a>(route: &'a StreamRoute, services: &Services<'a>, taken: &mut Taken) -
     let several = rules.len() > 1;
     let mut lost = BTreeMap::new();
     let mut kept = 0;
-    for (index, ((matches, quota), target)) in rules.into_iter().zip(targets).enumerate() {
+    for (index, ((matches, quota, thresholds), target)) in
+        rules.into_iter().zip(targets).enumerate()
+    {
         let rule = if several {
             format!("{full_name}/{index}")
         } else {
@@ -181,6 +191,7 @@ fn one<'a>(route: &'a StreamRoute, services: &Services<'a>, taken: &mut Taken) -
             matches,
             target,
             quota,
+            thresholds,
         });
     }
     let lost = lost

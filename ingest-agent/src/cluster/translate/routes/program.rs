@@ -99,6 +99,7 @@ impl JudgedRoute<'_> {
                     matches: matches.clone(),
                     target: target.clone(),
                     quota: rule.quota,
+                    thresholds: rule.thresholds,
                 });
             }
         }

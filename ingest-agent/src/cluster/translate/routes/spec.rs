@@ -4,7 +4,10 @@
 use ingest_common::abi;
 
 use super::super::super::stream_route as crd;
-use crate::reconcile::{Match, Mode, Quota, Text, What};
+use crate::{
+    reconcile::{Match, Mode, Quota, Text, What},
+    source::thresholds::{self, Field},
+};
 
 /// Why a rule cannot be used, in words for its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +34,8 @@ pub(super) enum SpecError {
     Target,
     #[error("quota.{field} must be 1 or more")]
     Quota { field: &'static str },
+    #[error("thresholds.{0}")]
+    Thresholds(#[from] thresholds::Error),
 }
 
 /// What a rule looks for, each once.
@@ -130,6 +135,26 @@ pub(super) fn quota(rule: &crd::RouteRule) -> Result<Quota, SpecError> {
         stream_bitrate: bound("streamBitrate", quota.stream_bitrate)?,
         bitrate: bound("bitrate", quota.bitrate)?,
     })
+}
+
+/// From when on streams of a rule are not well; zeros: as the service says.
+pub(super) fn thresholds(rule: &crd::RouteRule) -> Result<abi::Thresholds, SpecError> {
+    let mut thresholds = abi::Thresholds::default();
+    let Some(given) = &rule.thresholds else {
+        return Ok(thresholds);
+    };
+    for (field, text) in [
+        (Field::MinBitrate, given.min_bitrate.map(|b| b.to_string())),
+        (Field::MinBitrateFor, given.min_bitrate_for.clone()),
+        (Field::MaxLoss, given.max_loss.clone()),
+        (Field::MaxRtt, given.max_rtt.clone()),
+        (Field::StalledAfter, given.stalled_after.clone()),
+    ] {
+        if let Some(text) = text {
+            field.set(&mut thresholds, &text)?;
+        }
+    }
+    Ok(thresholds)
 }
 
 fn bound<I, O>(field: &'static str, value: Option<I>) -> Result<Option<O>, SpecError>

@@ -1,5 +1,7 @@
 //! What annotations of Services and Pods change.
 
+use ingest_common::abi;
+
 use super::*;
 use crate::reconcile::Handshake;
 
@@ -27,6 +29,33 @@ fn annotations_choose_how_a_service_is_steered() {
         "ingest.steering.dev/balance": "yes",
     });
     assert_eq!(of(wrong), ((Handshake::Stream, false, false), 3));
+}
+
+/// What is wrong is told and left out, the rest counts, and the Service is steered all the same.
+#[test]
+fn an_annotation_gives_thresholds() {
+    let of = |text: &str| {
+        let annotated =
+            json!({ "metadata": { "annotations": { "ingest.steering.dev/thresholds": text } } });
+        let world = world(annotated, &[endpoint(1, json!({}))]);
+        let thresholds = world.derive().desired.services.remove(0).thresholds;
+        (thresholds, world.conditions())
+    };
+    let expected = abi::Thresholds {
+        min_bitrate: 2_000_000,
+        max_loss: 200,
+        ..Default::default()
+    };
+    let (thresholds, conditions) = of("minBitrate=2000000,maxLoss=2%");
+    assert_eq!((thresholds, conditions.len()), (expected, 0));
+    let (thresholds, conditions) = of("minBitrate=2000000, maxLoss=2%, maxRtt=0%, stalled=3s");
+    assert_eq!((thresholds, conditions.len()), (expected, 2));
+    let field = "ingest.steering.dev/thresholds";
+    assert!(conditions.contains(&Condition::Invalid {
+        field,
+        value: "maxRtt=0%".to_owned(),
+        reason: "use 1% to 1000% of the latency, in whole percent, or off",
+    }));
 }
 
 #[test]

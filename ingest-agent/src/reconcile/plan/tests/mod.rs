@@ -7,6 +7,7 @@ mod order;
 mod property;
 mod routes;
 mod tenants;
+mod thresholds;
 mod worlds;
 
 use std::collections::BTreeSet;

@@ -43,6 +43,7 @@ pub(in super::super) fn service(name: &str, vips: &[&str], backends: Vec<Backend
         source_ranges: Vec::new(),
         affinity: false,
         elsewhere: false,
+        thresholds: abi::Thresholds::default(),
         backends,
     }
 }

@@ -38,6 +38,16 @@ fn wanted_routes<'a>(
         .collect()
 }
 
+/// The route of this name, if its service has callers that are routed and its pool is there.
+fn wanted_route<'a>(desired: &'a Desired, name: &str) -> Option<&'a Route> {
+    let route = desired.routes.iter().find(|route| route.name == name)?;
+    let service = desired.services.iter().find(|s| s.name == route.service)?;
+    let stream = service.protocol == Protocol::Srt && service.handshake == Handshake::Stream;
+    let there = |pool: &str| desired.services.iter().any(|s| s.name == pool);
+    let leads = !matches!(&route.target, Target::Pool(pool) if !there(pool));
+    (stream && leads && !service.vips.is_empty()).then_some(route)
+}
+
 fn assert_routes(maps: &Observed, desired: &Desired, before: &Observed) {
     let mut keys = BTreeSet::new();
     for service in &desired.services {
@@ -103,6 +113,31 @@ fn assert_routes(maps: &Observed, desired: &Desired, before: &Observed) {
             || maps.routes.values().any(|r| r.pool == *pool);
         assert!(!used || members == found, "pool {pool} of {name:?}");
     }
+}
+
+/// Who is there has its thresholds, or where it is wanted no more those it had; nobody else has any.
+fn assert_thresholds(maps: &Observed, desired: &Desired, before: &Observed) {
+    let mut wanted = BTreeMap::new();
+    for service in &desired.services {
+        for vip in &service.vips {
+            let key = ServiceKey::new(to_abi(*vip), service.port, abi::UDP);
+            let index = abi::Thresholds::of_service(maps.services[&key].id);
+            wanted.insert(index, service.thresholds);
+        }
+    }
+    for (_, left) in services::known(maps) {
+        let index = abi::Thresholds::of_service(left.id);
+        let had = before.thresholds.get(&index).copied();
+        wanted.entry(index).or_insert(had.unwrap_or_default());
+    }
+    for (&route, name) in &maps.route_names {
+        let index = abi::Thresholds::of_route(route);
+        let had = before.thresholds.get(&index).copied();
+        let asked = wanted_route(desired, name).map(|route| route.thresholds);
+        wanted.insert(index, asked.or(had).unwrap_or_default());
+    }
+    wanted.retain(|_, own| *own != abi::Thresholds::default());
+    assert_eq!(maps.thresholds, wanted);
 }
 
 /// What the maps say, in the words of the desired state.
@@ -282,6 +317,7 @@ proptest! {
             run(&mut maps, &desired, &ports);
             assert_is_desired(&maps, &before, &desired, &ports);
             assert_routes(&maps, &desired, &before);
+            assert_thresholds(&maps, &desired, &before);
             for (slot, entry) in &maps.backends {
                 let Some(old) = before.backends.get(slot) else { continue };
                 let moved = (old.address, old.port) != (entry.address, entry.port);

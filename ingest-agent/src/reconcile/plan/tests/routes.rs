@@ -19,6 +19,7 @@ fn route(name: &str, matches: Vec<Match>, pool: Option<&str>) -> Route {
         matches,
         target: pool.map_or(Target::Reject, |pool| Target::Pool(pool.into())),
         quota: Quota::default(),
+        thresholds: abi::Thresholds::default(),
     }
 }
 

@@ -33,12 +33,22 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
         prop::collection::vec(backend, 0..10),
         prop::collection::vec(0_u8..5, 0..3),
         any::<[bool; 5]>(),
+        thresholds(),
     );
     let services = prop::collection::vec(service, 0..4);
     (services, prop::collection::vec(route(), 0..6)).prop_map(|(services, routes)| {
         let mut names = HashMap::new();
         let services = services.into_iter().enumerate().map(
-            |(i, (vips, backends, ranges, [srt, affinity, elsewhere, stream, routed_only]))| {
+            |(
+                i,
+                (
+                    vips,
+                    backends,
+                    ranges,
+                    [srt, affinity, elsewhere, stream, routed_only],
+                    thresholds,
+                ),
+            )| {
                 let all = ["203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8::2"];
                 let chosen = all
                     .into_iter()
@@ -69,6 +79,7 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
                         .collect(),
                     affinity,
                     elsewhere,
+                    thresholds,
                     // One pod has one name and one tenant, over all services.
                     backends: backends
                         .into_values()
@@ -135,15 +146,27 @@ fn route() -> impl Strategy<Value = Route> {
         prop::collection::vec(one, 1..4),
         target,
         0_u32..3,
+        thresholds(),
     )
-        .prop_map(|(renamed, service, matches, target, streams)| Route {
-            name: if renamed { "-new" } else { "" }.to_owned(),
-            service: format!("live/{service}"),
-            matches,
-            target,
-            quota: Quota {
-                streams: (streams > 0).then_some(streams),
-                ..Quota::default()
+        .prop_map(
+            |(renamed, service, matches, target, streams, thresholds)| Route {
+                name: if renamed { "-new" } else { "" }.to_owned(),
+                service: format!("live/{service}"),
+                matches,
+                target,
+                quota: Quota {
+                    streams: (streams > 0).then_some(streams),
+                    ..Quota::default()
+                },
+                thresholds,
             },
-        })
+        )
+}
+
+/// Often none.
+fn thresholds() -> impl Strategy<Value = abi::Thresholds> {
+    (0_u32..3).prop_map(|max_rtt| abi::Thresholds {
+        max_rtt,
+        ..Default::default()
+    })
 }

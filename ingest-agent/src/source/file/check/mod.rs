@@ -3,6 +3,7 @@
 mod backends;
 mod routes;
 mod services;
+mod thresholds;
 
 use std::{
     collections::{BTreeSet, HashMap},

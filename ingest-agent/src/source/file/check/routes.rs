@@ -67,6 +67,13 @@ impl Checker {
             matches.push(found);
         }
         let quota = self.quota(&r.quota, &name);
+        let thresholds = self.thresholds(r.thresholds.as_ref(), &format!("route {name}"));
+        if let (Some(Target::Reject), Some(given)) = (&target, &r.thresholds) {
+            self.problem(
+                given.referenced.line(),
+                format!("route {name} rejects, so no stream of it has `thresholds`: remove them"),
+            );
+        }
         if self.problems.len() > problems_before {
             return None;
         }
@@ -76,6 +83,7 @@ impl Checker {
             matches,
             target: target?,
             quota,
+            thresholds,
         })
     }
 

@@ -61,6 +61,7 @@ impl Checker {
             );
         }
         let source_ranges = self.source_ranges(&s.source_ranges, &vips, &name);
+        let thresholds = self.thresholds(s.thresholds.as_ref(), &format!("service {name}"));
         let backends = self.service_backends(&s.backends, &vips, counts, &name);
         if self.problems.len() > problems_before {
             return None;
@@ -77,6 +78,7 @@ impl Checker {
             source_ranges,
             affinity: false,
             elsewhere: false,
+            thresholds,
             backends,
         })
     }
@@ -114,6 +116,7 @@ impl Checker {
         let fields = [
             ("handshake", s.handshake.as_ref().map(|f| &f.referenced)),
             ("unrouted", s.unrouted.as_ref().map(|f| &f.referenced)),
+            ("thresholds", s.thresholds.as_ref().map(|f| &f.referenced)),
             (
                 "sourceRanges",
                 s.source_ranges.first().map(|f| &f.referenced),

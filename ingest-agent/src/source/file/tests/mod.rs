@@ -1,6 +1,7 @@
 //! Every way a file can be wrong, with the line it is said of.
 
 mod routes;
+mod thresholds;
 
 use std::{fmt::Write as _, net::IpAddr, path::Path};
 

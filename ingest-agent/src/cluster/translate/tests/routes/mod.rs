@@ -2,6 +2,8 @@
 
 mod property;
 
+use ingest_common::abi;
+
 use super::*;
 use crate::reconcile::{Match, Mode, Quota, Route, Target, Text, What};
 
@@ -92,6 +94,7 @@ fn a_route_leads_to_a_pool_without_an_address() {
                 { "mode": "request" }, { "source": "203.0.113.7/24" }],
             "backendRef": { "name": "acme" },
             "quota": { "streams": 10, "sessionsPerSecond": 5, "streamBitrate": 20, "bitrate": 100 },
+            "thresholds": { "minBitrate": 9, "minBitrateFor": "2s", "maxLoss": "0.25%", "maxRtt": "off", "stalledAfter": "1h" },
         }]),
     )]);
     let derived = world.derive();
@@ -132,6 +135,13 @@ fn a_route_leads_to_a_pool_without_an_address() {
                 sessions_per_second: Some(5),
                 stream_bitrate: Some(20),
                 bitrate: Some(100),
+            },
+            thresholds: abi::Thresholds {
+                min_bitrate: 9,
+                min_bitrate_for_ms: 2000,
+                stalled_after_ms: 3_600_000,
+                max_loss: 25,
+                max_rtt: abi::OFF,
             },
         }]
     );
