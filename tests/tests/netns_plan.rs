@@ -84,7 +84,16 @@ fn route() -> impl Strategy<Value = Route> {
             stream_bitrate: None,
             bitrate: Some(1_000_000),
         },
+        thresholds: thresholds(rate),
     })
+}
+
+/// 0: none.
+fn thresholds(max_rtt: u32) -> abi::Thresholds {
+    abi::Thresholds {
+        max_rtt,
+        ..Default::default()
+    }
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -135,6 +144,7 @@ fn service() -> impl Strategy<Value = Service> {
                     .collect(),
                 affinity,
                 elsewhere,
+                thresholds: thresholds(u32::from(renamed)),
                 backends: backends.into_values().collect(),
             }
         },
