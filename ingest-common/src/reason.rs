@@ -2,11 +2,11 @@
 
 /// Declares a reason enum with its number, word and meaning.
 macro_rules! reasons {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])+ $variant:ident = $number:literal, $word:literal;)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $word:literal;)+ }) => {
         $(#[$meta])*
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$doc])+ $variant = $number,)+ }
+        pub enum $name { $($(#[doc = $doc])+ $variant = $number,)+ }
 
         impl $name {
             /// Every reason, by number.
@@ -16,6 +16,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
+            }
+
+            /// Its meaning, for people.
+            #[must_use]
+            pub const fn explained(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start()),+ }
             }
 
             /// The reason with this number.

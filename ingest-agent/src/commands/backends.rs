@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use ingest_common::abi::{self, BackendState, DeliveryMode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::services::{address, is_live, is_of};
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A backend that has a slot.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct BackendRow {
     /// `namespace/name` of the pod.
     pub name: String,
@@ -67,7 +68,7 @@ pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
     print(output, &rows, |rows| table(rows))
 }
 
-pub(super) fn rows(
+pub(crate) fn rows(
     backends: &[BackendView],
     flows: &[(abi::FlowKey, abi::Flow)],
     config: &abi::Config,

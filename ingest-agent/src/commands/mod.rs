@@ -2,16 +2,16 @@
 //!
 //! Only `run` keeps state; only `drain` and `unload` change any.
 
-mod backends;
+pub(crate) mod backends;
 mod begin;
 mod capture;
 mod doctor;
 mod drain;
 mod explain;
-mod routes;
+pub(crate) mod routes;
 mod run;
-mod services;
-mod status;
+pub(crate) mod services;
+pub(crate) mod status;
 mod streams;
 mod top;
 mod unload;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ingest_common::abi;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A route: which streams of a service go where, and what they may use.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RouteRow {
     /// `namespace/name`
     pub name: String,
@@ -64,7 +65,7 @@ pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
     print(output, &rows, |rows| table(rows))
 }
 
-fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
+pub(crate) fn rows(routes: &[RouteView], services: &[ServiceView]) -> Vec<RouteRow> {
     routes
         .iter()
         .map(|view| {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use ingest_common::{abi, srt::Rejection};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A VIP:port:protocol of a service.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ServiceRow {
     /// `namespace/name`
     pub name: String,
@@ -69,7 +70,7 @@ pub struct ServiceRow {
 }
 
 /// What became of the handshakes of services that are answered here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Handshakes {
     /// First ones answered, each with a cookie.
     pub cookies_sent: u64,
@@ -121,7 +122,10 @@ pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
     print(output, &rows, |rows| table(rows))
 }
 
-fn rows(services: &[ServiceView], flows: &[(abi::FlowKey, abi::Flow)]) -> Vec<ServiceRow> {
+pub(crate) fn rows(
+    services: &[ServiceView],
+    flows: &[(abi::FlowKey, abi::Flow)],
+) -> Vec<ServiceRow> {
     services
         .iter()
         .map(|view| {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ingest_common::abi;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// The dataplane of this node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
     /// Whether an agent runs now. Traffic is steered either way.
     pub agent_running: bool,
@@ -74,7 +75,7 @@ pub struct Status {
 }
 
 /// An uplink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UplinkRow {
     /// Interface name.
     pub name: String,
@@ -88,12 +89,16 @@ pub struct UplinkRow {
 
 pub(super) fn run(pin_root: &Path, output: Output) -> Result<(), Error> {
     let reader = Reader::open(pin_root)?;
-    let status = read(&reader, Lock::is_held(pin_root))?;
+    let status = read(&reader, &reader.flows()?, Lock::is_held(pin_root))?;
     print(output, &status, render)
 }
 
-fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
-    let (node, config, flows) = (reader.node()?, reader.config()?, reader.flows()?);
+pub(crate) fn read(
+    reader: &Reader,
+    flows: &[(abi::FlowKey, abi::Flow)],
+    agent_running: bool,
+) -> Result<Status, dataplane::Error> {
+    let (node, config) = (reader.node()?, reader.config()?);
     let (services, secrets) = (reader.services()?, reader.secrets()?);
     let mut ways = BTreeMap::new();
     let mut splices = abi::SpliceStats::default();
@@ -104,7 +109,7 @@ fn read(reader: &Reader, agent_running: bool) -> Result<Status, Error> {
     let secret_age_ns = dataplane::now_ns().saturating_sub(secrets.since_ns);
     let rows = backends::rows(
         &reader.backends()?,
-        &flows,
+        flows,
         &config,
         &node,
         dataplane::now_ns(),
