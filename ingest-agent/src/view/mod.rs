@@ -210,6 +210,19 @@ pub struct View {
 pub type Shared = Arc<Mutex<View>>;
 
 impl View {
+    /// Streams that nobody measured, for tests of what shows them.
+    pub fn made_up(
+        reading: Reading,
+        streams: impl IntoIterator<Item = Stream>,
+        failovers: impl IntoIterator<Item = Failover>,
+    ) -> Self {
+        Self {
+            reading,
+            streams: streams.into_iter().map(|s| (s.key, s)).collect(),
+            failovers: failovers.into_iter().collect(),
+        }
+    }
+
     /// Takes what an earlier judge left, so that counts go on and nothing is told twice. Before the first reading.
     pub fn adopt(&mut self, health: &HashMap<FlowKey, StreamHealth>) {
         let _ = health;

@@ -104,3 +104,6 @@ pub async fn serve(
 fn router(page: Page) -> Router {
     guard::around(assets::router().merge(api::router(Arc::new(page))))
 }
+
+#[cfg(test)]
+mod tests;
