@@ -36,6 +36,23 @@ pub(crate) fn stream_id(stream: &abi::StreamId, how: StreamIds) -> Option<String
     Some(shown)
 }
 
+/// As `how` says, but never in full: for what everybody may read.
+pub(crate) const fn at_most_redacted(how: StreamIds) -> StreamIds {
+    match how {
+        StreamIds::Full | StreamIds::Redacted => StreamIds::Redacted,
+        StreamIds::Hash => StreamIds::Hash,
+    }
+}
+
+/// The first `most` characters, and `…` where there were more.
+pub(crate) fn cut(mut shown: String, most: usize) -> String {
+    if let Some((at, _)) = shown.char_indices().nth(most) {
+        shown.truncate(at);
+        shown.push('…');
+    }
+    shown
+}
+
 /// The text of a Stream ID.
 pub(crate) fn text(stream_id: &[u8], how: StreamIds) -> String {
     match how {

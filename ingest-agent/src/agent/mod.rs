@@ -38,7 +38,7 @@ use crate::{
     cli::{Delivery, StreamIds},
     dataplane::{self, Dataplane, ProbeTicket},
     error::Error,
-    metrics::{AgentMetrics, Probes},
+    metrics::{AgentMetrics, Flows, Probes},
     notice::Notice,
     ports::PortWatcher,
     reconcile::{Observed, PodPort, Route},
@@ -352,7 +352,10 @@ impl Agent {
                 // The sweep has found out what nothing needs any more.
                 self.known = None;
                 self.tell_drained(&report.by_slot);
-                self.metrics.set_flows(report.by_service);
+                self.metrics.set_flows(Flows {
+                    by_service: report.by_service,
+                    entries: report.kept,
+                });
             }
             Err(error) => warn!(
                 error = Error::from(error).chain(),

@@ -16,7 +16,8 @@ use crate::{
     cli::{AnswerBy, KernelLog, Run, XdpMode},
     dataplane::{Dataplane, Lock, LogLevel, Options, Reader, XdpChoice},
     error::Error,
-    metrics::{self, AgentMetrics, Probes},
+    metrics::{self, AgentMetrics, Probes, Read, StreamSeries},
+    view,
 };
 
 pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
@@ -35,12 +36,18 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     let probes = Arc::new(Probes::default());
     let reader = Reader::open(pin_root)?;
     let held = !reader.services()?.is_empty();
+    let view = view::Shared::default();
+    let series = args.stream_series as usize;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(metrics::serve(
         listener,
         metrics.clone(),
         probes.clone(),
-        reader,
+        Read {
+            reader,
+            view: view.clone(),
+            series: StreamSeries::new(series, args.handshakes.stream_ids).into(),
+        },
         async { drop(stopped.await) },
     ));
     info!(%address, "serving /metrics, /livez and /readyz");

@@ -260,26 +260,31 @@ impl Reader {
 
     /// The pinned links.
     pub fn links(&self) -> Result<Vec<LinkView>, Error> {
-        let mut views = Vec::new();
-        let mut add = |interface: &str, hook, pin: &Path| -> Result<(), Error> {
-            views.extend(Pins::attachment(pin)?.map(|found| LinkView {
-                interface: interface.to_owned(),
-                hook,
-                ifindex: found.ifindex,
-                link_id: found.link_id,
-                program_id: found.program_id,
-            }));
-            Ok(())
-        };
-        for uplink in self.pins.uplinks()? {
-            for hook in Hook::ALL {
-                add(&uplink, hook.as_str(), &self.pins.link(&uplink, hook))?;
-            }
-        }
+        let mut views = self.uplink_links()?;
         for ifindex in self.pins.pod_port_indexes()? {
-            add(&ifindex.to_string(), "tc_pod", &self.pins.pod_port(ifindex))?;
+            let pin = self.pins.pod_port(ifindex);
+            views.extend(link(&ifindex.to_string(), "tc_pod", &pin)?);
         }
         Ok(views)
+    }
+
+    /// Those on uplinks.
+    pub fn uplink_links(&self) -> Result<Vec<LinkView>, Error> {
+        let mut views = Vec::new();
+        for uplink in self.pins.uplinks()? {
+            for hook in Hook::ALL {
+                let pin = self.pins.link(&uplink, hook);
+                views.extend(link(&uplink, hook.as_str(), &pin)?);
+            }
+        }
+        Ok(views)
+    }
+
+    /// How many source ranges there are.
+    pub fn sources(&self) -> Result<usize, Error> {
+        let mut count = 0;
+        self.maps.sources.for_each(|_, _| count += 1)?;
+        Ok(count)
     }
 
     /// No new sessions for the backend of `slot`; its sessions end between `deadline_ns` ([`super::now_ns`]; 0: never)
@@ -312,6 +317,18 @@ impl Reader {
         };
         self.maps.health.set(index, &after)
     }
+}
+
+/// What is pinned there, if anything is.
+fn link(interface: &str, hook: &'static str, pin: &Path) -> Result<Option<LinkView>, Error> {
+    let found = Pins::attachment(pin)?;
+    Ok(found.map(|found| LinkView {
+        interface: interface.to_owned(),
+        hook,
+        ifindex: found.ifindex,
+        link_id: found.link_id,
+        program_id: found.program_id,
+    }))
 }
 
 fn count<R: Copy>(

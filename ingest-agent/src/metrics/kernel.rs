@@ -1,6 +1,8 @@
 //! The kernel's counters as metrics.
 
+mod node;
 mod routing;
+mod sample;
 
 use std::{collections::HashMap, fmt};
 
@@ -16,8 +18,9 @@ use prometheus_client::{
 
 use crate::{
     commands,
-    dataplane::{self, BackendView, Reader, RouteView, ServiceView},
-    output::{padded, socket},
+    dataplane::{self, BackendView, LinkView, Reader, RouteView, ServiceView},
+    metrics::Flows,
+    output::socket,
 };
 
 /// What the maps said at a scrape. Plain data.
@@ -37,8 +40,14 @@ pub struct KernelState {
     pub secret_since_ns: Option<u64>,
     /// Established flows by service id.
     pub flows: HashMap<u16, u32>,
+    /// Entries of the flow table, as of the last sweep.
+    pub flow_entries: usize,
     /// Flows that fit.
     pub max_flows: u32,
+    /// Source ranges.
+    pub sources: usize,
+    /// What is attached to the uplinks.
+    pub links: Vec<LinkView>,
     /// Who runs where.
     pub node: abi::Node,
     /// The packet path's settings.
@@ -60,15 +69,22 @@ impl KernelState {
                 .filter(|secrets| secrets.serial != 0)
                 .map(|secrets| secrets.since_ns),
             flows: HashMap::new(),
+            flow_entries: 0,
             max_flows: reader.max_flows(),
+            sources: reader.sources()?,
+            links: reader.uplink_links()?,
             node: reader.node()?,
             config: reader.config()?,
             now_ns: dataplane::now_ns(),
         })
     }
 
-    pub(super) fn with_flows(self, flows: HashMap<u16, u32>) -> Self {
-        Self { flows, ..self }
+    pub(super) fn with_flows(self, flows: Flows) -> Self {
+        Self {
+            flows: flows.by_service,
+            flow_entries: flows.entries,
+            ..self
+        }
     }
 }
 
@@ -197,7 +213,8 @@ impl Collector for KernelState {
         routing::secret(&mut encoder, self.secret_since_ns, self.now_ns)?;
         self.encode_backends(&mut encoder, &backends)?;
         self.encode_reasons(&mut encoder)?;
-        self.encode_node(&mut encoder)
+        self.encode_node(&mut encoder)?;
+        self.encode_maps(&mut encoder)
     }
 }
 
@@ -268,57 +285,6 @@ impl KernelState {
         }
         Ok(())
     }
-
-    fn encode_node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut capacity = gauge(encoder, "flow_table_capacity", "Flows that fit")?;
-        set(&mut capacity, &[], self.max_flows.into())?;
-        let mut ready = gauge(
-            encoder,
-            "ready_timestamp_seconds",
-            "When the configuration was first complete in the maps; 0: not yet",
-        )?;
-        set(
-            &mut ready,
-            &[],
-            (self.node.ready_unix_ns / 1_000_000_000).cast_signed(),
-        )?;
-        let uplinks: Vec<_> = self
-            .node
-            .uplinks
-            .iter()
-            .filter(|u| u.ifindex != 0)
-            .map(commands::uplink)
-            .collect();
-        let mut native = gauge(
-            encoder,
-            "xdp_native",
-            "Whether XDP runs in the uplink's driver",
-        )?;
-        for uplink in &uplinks {
-            let is_native = i64::from(uplink.xdp_mode == "native");
-            set(&mut native, &[("uplink", &uplink.name)], is_native)?;
-        }
-        let (schema, version) = (
-            self.node.schema.to_string(),
-            padded(&self.node.agent_version),
-        );
-        let mut info = encoder.encode_descriptor(
-            "dataplane",
-            "The loaded programs, by uplink",
-            None,
-            MetricType::Info,
-        )?;
-        for uplink in &uplinks {
-            let labels = [
-                ("schema", schema.as_str()),
-                ("xdp_mode", uplink.xdp_mode),
-                ("uplink", &uplink.name),
-                ("version", &version),
-            ];
-            info.encode_info(&labels)?;
-        }
-        Ok(())
-    }
 }
 
 fn traffic<'a>(
@@ -339,7 +305,7 @@ fn traffic<'a>(
     Ok(())
 }
 
-fn counter<'e>(
+pub(super) fn counter<'e>(
     encoder: &'e mut DescriptorEncoder<'_>,
     name: &'e str,
     help: &'e str,
@@ -347,7 +313,7 @@ fn counter<'e>(
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
 }
 
-fn gauge<'e>(
+pub(super) fn gauge<'e>(
     encoder: &'e mut DescriptorEncoder<'_>,
     name: &'e str,
     help: &'e str,
@@ -355,16 +321,32 @@ fn gauge<'e>(
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }
 
-fn count(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+pub(super) fn count(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> fmt::Result {
     metric
         .encode_family(&labels)?
         .encode_counter::<NoLabelSet, u64, u64>(&value, None)
 }
 
-fn set(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: i64) -> fmt::Result {
+pub(super) fn set(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: i64,
+) -> fmt::Result {
     if labels.is_empty() {
         return metric.encode_gauge(&value);
     }
+    metric.encode_family(&labels)?.encode_gauge(&value)
+}
+
+pub(super) fn set_f64(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: f64,
+) -> fmt::Result {
     metric.encode_family(&labels)?.encode_gauge(&value)
 }
 

@@ -1,11 +1,20 @@
 //! What is served on /metrics, and the server.
 //!
 //! [`AgentMetrics`] is what the agent itself counts; `kernel` reads the rest out of the maps at each scrape, so
-//! counters survive the agent. Labels are bounded: services, VIPs, backends, reasons; never a client's address.
+//! counters survive the agent. `streams` does the same with the view, and `series` chooses the streams that have series of
+//! their own. Labels are bounded: services, VIPs, backends, reasons, and so many streams as the command line allows; never
+//! a client's address, never a whole Stream ID.
+//!
+//! `reference` lists all of it for docs/metrics.md.
 
+mod changes;
 mod cluster;
 mod kernel;
+mod reference;
+mod sample;
+mod series;
 mod server;
+mod streams;
 
 use std::{
     collections::HashMap,
@@ -22,15 +31,18 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
-        info::Info,
     },
     registry::Registry,
 };
 
 pub use self::{
+    changes::Changes,
     cluster::ClusterMetrics,
     kernel::KernelState,
-    server::{Probes, serve},
+    reference::reference,
+    series::StreamSeries,
+    server::{Probes, Read, serve},
+    streams::StreamsState,
 };
 
 /// What the agent counts. Shared: the run loop writes, scrapes read.
@@ -43,8 +55,17 @@ pub struct AgentMetrics {
     programming_seconds: Histogram,
     apply_failures: Counter,
     backends_unproven: Gauge,
-    /// Established flows by service id, as of the last sweep.
-    flows: RwLock<HashMap<u16, u32>>,
+    changes: Changes,
+    flows: RwLock<Flows>,
+}
+
+/// What a sweep has counted.
+#[derive(Clone, Debug, Default)]
+pub struct Flows {
+    /// Established flows by service id.
+    pub by_service: HashMap<u16, u32>,
+    /// All entries of the flow table.
+    pub entries: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,12 +128,12 @@ impl Default for AgentMetrics {
             "Backends that were to be reached by redirect and did not answer a probe",
             backends_unproven.clone(),
         );
+        let changes = Changes::default();
+        changes.register(&mut registry);
         let version = env!("CARGO_PKG_VERSION");
-        registry.register(
-            "build",
-            "The running agent",
-            Info::new(VersionLabel { version }),
-        );
+        let build = Family::<VersionLabel, Gauge>::default();
+        build.get_or_create(&VersionLabel { version }).set(1);
+        registry.register("build_info", "The running agent: 1", build);
         // All series from the start, so that a rate over a first failure is not missing.
         for result in ["applied", "refused"] {
             config_reloads
@@ -128,6 +149,7 @@ impl Default for AgentMetrics {
             programming_seconds,
             apply_failures,
             backends_unproven,
+            changes,
             flows: RwLock::default(),
         }
     }
@@ -188,12 +210,17 @@ impl AgentMetrics {
             .set(backends.try_into().unwrap_or(i64::MAX));
     }
 
-    /// What a sweep has counted.
-    pub fn set_flows(&self, by_service: HashMap<u16, u32>) {
-        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = by_service;
+    /// What is counted of streams and backends as it happens.
+    pub const fn changes(&self) -> &Changes {
+        &self.changes
     }
 
-    fn flows(&self) -> HashMap<u16, u32> {
+    /// What a sweep has counted.
+    pub fn set_flows(&self, flows: Flows) {
+        *self.flows.write().unwrap_or_else(PoisonError::into_inner) = flows;
+    }
+
+    fn flows(&self) -> Flows {
         self.flows
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -202,10 +229,15 @@ impl AgentMetrics {
 }
 
 /// Everything as OpenMetrics text.
-pub fn render(agent: &AgentMetrics, kernel: KernelState) -> Result<String, fmt::Error> {
+pub fn render(
+    agent: &AgentMetrics,
+    kernel: KernelState,
+    streams: StreamsState,
+) -> Result<String, fmt::Error> {
     let mut text = String::new();
     let mut scrape = Registry::with_prefix("ingest");
     scrape.register_collector(Box::new(kernel.with_flows(agent.flows())));
+    scrape.register_collector(Box::new(streams));
     text::encode_registry(
         &mut text,
         &agent

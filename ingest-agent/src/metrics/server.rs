@@ -15,8 +15,11 @@ use axum::{
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::{AgentMetrics, KernelState, render};
-use crate::dataplane::{self, Reader};
+use super::{AgentMetrics, KernelState, StreamSeries, StreamsState, render};
+use crate::{
+    dataplane::{self, Reader},
+    view,
+};
 
 /// A run loop that has not turned for this long hangs. It turns every few seconds with nothing to do.
 const HUNG: Duration = Duration::from_mins(1);
@@ -52,13 +55,32 @@ impl Probes {
     }
 }
 
-/// Reads the kernel's state at a scrape.
-type Read = dyn Fn() -> Result<KernelState, dataplane::Error> + Send + Sync;
+/// What is read at a scrape.
+#[derive(Debug)]
+pub struct Read {
+    /// The maps.
+    pub reader: Reader,
+    /// The streams.
+    pub view: view::Shared,
+    /// Which of them have series.
+    pub series: Mutex<StreamSeries>,
+}
+
+impl Read {
+    fn read(&self) -> Result<(KernelState, StreamsState), dataplane::Error> {
+        let kernel = KernelState::read(&self.reader)?;
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((kernel, StreamsState::read(&view, &mut series)))
+    }
+}
+
+type ReadAll = dyn Fn() -> Result<(KernelState, StreamsState), dataplane::Error> + Send + Sync;
 
 struct Served {
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
-    read: Box<Read>,
+    read: Box<ReadAll>,
 }
 
 /// Serves on `listener` until `shutdown` is done.
@@ -66,10 +88,10 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
-    reader: Reader,
+    read: Read,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let read = Box::new(move || KernelState::read(&reader));
+    let read = Box::new(move || read.read());
     serve_with(
         listener,
         Served {
@@ -122,10 +144,10 @@ async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
 async fn scrape(State(served): State<Arc<Served>>) -> Result<impl IntoResponse, StatusCode> {
     // System calls, some thousand of them on a large node.
     let text = tokio::task::spawn_blocking(move || {
-        let kernel = (served.read)()
+        let (kernel, streams) = (served.read)()
             .inspect_err(|error| warn!(%error, kind = error.kind(), "scrape failed"))
             .ok()?;
-        render(&served.metrics, kernel).ok()
+        render(&served.metrics, kernel, streams).ok()
     })
     .await;
     let text = text
@@ -168,7 +190,7 @@ mod tests {
                 if fails.load(Ordering::Relaxed) {
                     Err(dataplane::Error::NoObject)
                 } else {
-                    Ok(KernelState::default())
+                    Ok(Default::default())
                 }
             })
         };

@@ -203,7 +203,7 @@ fn files_too_long_to_read() {
 }
 
 #[test]
-fn metrics_that_readme_does_not_name() {
+fn metrics_that_the_reference_does_not_name() {
     let metrics = r##"
         registry.register("flows", "Flows", flows.clone());
         let mut drops = counter(
@@ -214,9 +214,9 @@ fn metrics_that_readme_does_not_name() {
         counter(encoder, &format!("{of}_{}", metric.name), metric.help)?;
         assert!(text.contains(r#"ingest_service_bytes_total{service="live/srt"} 0"#));
     "##;
-    let undocumented = |readme: &str| {
+    let undocumented = |reference: &str| {
         let sources = [
-            Source::new("README.md", readme.to_owned()),
+            Source::new("docs/metrics.md", reference.to_owned()),
             Source::new("ingest-agent/src/metrics/kernel.rs", metrics.to_owned()),
         ];
         let found = check(&sources).into_iter();
@@ -232,6 +232,6 @@ fn metrics_that_readme_does_not_name() {
     assert_eq!(
         broken("ingest-agent/src/metrics/kernel.rs", metrics),
         [],
-        "no README yet"
+        "no reference yet"
     );
 }

@@ -1,108 +1,20 @@
 //! A scrape of plain data.
 
 use super::*;
-use crate::metrics::{AgentMetrics, render};
-
-fn state() -> KernelState {
-    let mut node = abi::Node {
-        schema: 1,
-        ready_unix_ns: 5_000_000_000,
-        ..Default::default()
-    };
-    node.uplinks[0] = abi::Uplink {
-        ifindex: 2,
-        xdp_mode: 1,
-        ..Default::default()
-    };
-    node.uplinks[0].name[..4].copy_from_slice(b"eth0");
-    node.agent_version[..5].copy_from_slice(b"0.1.0");
-    KernelState {
-        services: vec![ServiceView {
-            key: abi::ServiceKey::new(abi::v4_mapped([203, 0, 113, 10]), 9000, abi::UDP),
-            service: abi::Service {
-                id: 3,
-                ..Default::default()
-            },
-            name: "live/srt".into(),
-            traffic: Traffic {
-                up_packets: 5,
-                accepted: 2,
-                gaps: 4,
-                ..Default::default()
-            },
-            thresholds: abi::Thresholds::default(),
-            splices: abi::SpliceStats {
-                cookies_forged: 8,
-                splices: 6,
-                rejected: [0, 0, 0, 5, 0, 0],
-                unsaid: 3,
-                ..Default::default()
-            },
-        }],
-        backends: vec![BackendView {
-            slot: 1,
-            backend: abi::Backend {
-                address: abi::v4_mapped([10, 0, 1, 2]),
-                port: 9000,
-                state: BackendState::Serving as u8,
-                mode: DeliveryMode::Peer as u8,
-                ..Default::default()
-            },
-            health: abi::Health {
-                deaths: 1,
-                ..Default::default()
-            },
-            name: "live/pod-a".into(),
-            traffic: Traffic {
-                down_bytes: 9,
-                ..Default::default()
-            },
-            probe: abi::Probe::default(),
-        }],
-        drops: DropReason::ALL.iter().map(|r| (*r, *r as u64)).collect(),
-        passes: PassReason::ALL.iter().map(|r| (*r, 0)).collect(),
-        routes: vec![
-            RouteView {
-                route: 7,
-                name: "live/acme".into(),
-                quota: abi::Quota {
-                    streams: 10,
-                    in_use: 1,
-                    ..Default::default()
-                },
-                active: 4,
-                stats: abi::RouteStats {
-                    accepted: 9,
-                    refused_streams: 1,
-                    over_route_packets: 2,
-                    over_stream_bytes: 1316,
-                    ..Default::default()
-                },
-                ..Default::default()
-            },
-            RouteView {
-                route: 8,
-                name: "live/acme".into(),
-                ..Default::default()
-            },
-        ],
-        secret_since_ns: Some(1_000_000_000),
-        now_ns: 61_000_000_000,
-        max_flows: 1024,
-        node,
-        ..Default::default()
-    }
-}
+use crate::metrics::{AgentMetrics, StreamsState, render};
 
 #[test]
 fn a_scrape_has_every_family() {
     let agent = AgentMetrics::default();
-    agent.set_flows(HashMap::from([(3, 7)]));
+    agent.set_flows(Flows {
+        by_service: [(3, 7)].into(),
+        entries: 8,
+    });
     agent.config_read(true);
     agent.event(Some(abi::EventKind::FlowAccepted));
     agent.event(None);
     agent.applied(std::time::Duration::from_millis(2));
-    let text = render(&agent, state()).unwrap();
+    let text = render(&agent, KernelState::sample(), StreamsState::sample()).unwrap();
     for line in [
         r#"ingest_service_packets_total{service="live/srt",vip="203.0.113.10:9000",direction="up"} 5"#,
         r#"ingest_service_bytes_total{service="live/srt",vip="203.0.113.10:9000",direction="down"} 0"#,
@@ -150,7 +62,12 @@ fn a_scrape_has_every_family() {
 
 #[test]
 fn a_family_is_described_once() {
-    let text = render(&AgentMetrics::default(), state()).unwrap();
+    let text = render(
+        &AgentMetrics::default(),
+        KernelState::sample(),
+        StreamsState::sample(),
+    )
+    .unwrap();
     let mut types: Vec<_> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
     let all = types.len();
     types.sort_unstable();
@@ -160,7 +77,12 @@ fn a_family_is_described_once() {
 
 #[test]
 fn no_series_comes_twice_and_a_route_without_a_bound_has_no_limit() {
-    let text = render(&AgentMetrics::default(), state()).unwrap();
+    let text = render(
+        &AgentMetrics::default(),
+        KernelState::sample(),
+        StreamsState::sample(),
+    )
+    .unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#'));
     let mut series: Vec<_> = series.filter_map(|l| l.rsplit_once(' ')).collect();
     let all = series.len();
@@ -174,9 +96,9 @@ fn no_series_comes_twice_and_a_route_without_a_bound_has_no_limit() {
 fn no_secret_yet_is_no_age() {
     let state = KernelState {
         secret_since_ns: None,
-        ..state()
+        ..KernelState::sample()
     };
-    let text = render(&AgentMetrics::default(), state).unwrap();
+    let text = render(&AgentMetrics::default(), state, StreamsState::sample()).unwrap();
     let mut lines = text.lines();
     assert!(!lines.any(|line| line.starts_with("ingest_cookie_secret_age_seconds ")));
 }
