@@ -261,6 +261,25 @@ impl Agent {
         Ok(answer.as_array().context("`streams` gave no list")?.clone())
     }
 
+    /// The entries of the map `name`, as bpftool reads them by its BTF: `key` and `value` of each.
+    pub fn dump(&self, name: &str) -> Result<Vec<Value>> {
+        let pins = self.pins(name)?;
+        let [pin] = &pins[..] else {
+            anyhow::bail!("{name} is pinned at {pins:?}");
+        };
+        let words: [&std::ffi::OsStr; 5] = [
+            "-j".as_ref(),
+            "map".as_ref(),
+            "dump".as_ref(),
+            "pinned".as_ref(),
+            pin.as_os_str(),
+        ];
+        let dump = crate::command::run("bpftool", &words)?;
+        let entries: Vec<Value> = serde_json::from_str(&dump).context("bpftool gave no list")?;
+        let formatted = |mut entry: Value| entry["formatted"].take();
+        Ok(entries.into_iter().map(formatted).collect())
+    }
+
     /// Files under its pins whose name is `name`.
     pub fn pins(&self, name: &str) -> Result<Vec<PathBuf>> {
         let found = crate::command::run(
