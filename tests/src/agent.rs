@@ -1,13 +1,11 @@
 //! The agent under test: `run` in a node's namespace with pins of its own, and the other subcommands.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -17,7 +15,7 @@ use crate::netns::{self, Namespace};
 use crate::process::Process;
 
 /// Where its metrics are, in the node's namespace.
-const METRICS: &str = "127.0.0.1:9464";
+pub(crate) const METRICS: &str = "127.0.0.1:9464";
 /// Where its page and the API are.
 const PAGE: &str = "127.0.0.1:9465";
 
@@ -291,30 +289,12 @@ impl Agent {
 
     /// What it serves for scrapes and probes; any status but 200 is an error.
     pub fn get(&self, path: &str) -> Result<String> {
-        self.http(METRICS, path)
+        netns::http(&self.netns, METRICS, path)
     }
 
     /// What it serves for people: the page and the API; any status but 200 is an error.
     pub fn page(&self, path: &str) -> Result<String> {
-        self.http(PAGE, path)
-    }
-
-    fn http(&self, address: &'static str, path: &str) -> Result<String> {
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        let answer = netns::spawn_in(&self.netns, move || {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(request.as_bytes())?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        })?
-        .join()
-        .map_err(|_| anyhow!("the HTTP request panicked"))??;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.lines().next().unwrap_or_default();
-        anyhow::ensure!(status.contains(" 200"), "{path}: {status}: {body}");
-        Ok(body.to_owned())
+        netns::http(&self.netns, PAGE, path)
     }
 
     /// The sum of a metric's samples whose label text contains `labels`.

@@ -7,6 +7,7 @@
 //! * [`raw`]: packets built by hand; [`wan`]: a bad network; [`xdp`]: an interface like a NIC's.
 //! * [`scene`]: what most tests begin with.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
+//! * [`prometheus`]: a Prometheus that scrapes it.
 //! * [`cluster`]: a Kubernetes API server, and pods made by CNI plugins.
 //!
 //! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
@@ -27,6 +28,7 @@ pub mod netns;
 pub mod nft;
 pub mod peers;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod scene;
 pub mod traffic;

@@ -11,9 +11,11 @@
 //! Namespaces are entered by setns or `nsenter --net` only: `ip netns exec` remounts /sys and so hides bpffs.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::mount::{MsFlags, mount};
@@ -344,4 +346,23 @@ fn prepare_host() -> Result<()> {
         .with_context(|| format!("cannot mount bpffs on {}", bpffs.display()))?;
     }
     Ok(())
+}
+
+/// What `address` answers to GET `path` in the namespace of `netns`; any status but 200 is an error.
+pub fn http(netns: &Path, address: &'static str, path: &str) -> Result<String> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let answer = spawn_in(netns, move || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })?
+    .join()
+    .map_err(|_| anyhow!("the HTTP request panicked"))??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.lines().next().unwrap_or_default();
+    anyhow::ensure!(status.contains(" 200"), "{path}: {status}: {body}");
+    Ok(body.to_owned())
 }

@@ -21,16 +21,17 @@ const KUBERNETES: [&str; 8] = [
 ];
 
 /// What can be had of both: components of kustomize, and values of the chart.
-const COMBINATIONS: [Combination; 8] = [
+const COMBINATIONS: [Combination; 9] = [
     (&[], "{}"),
     (&["privileged"], "privileged: true"),
     (&["seccomp-unconfined"], "seccompProfile: Unconfined"),
     (&["mount-bpffs"], "mountBpffs: true"),
     (&["pod-gro"], "podGro: true"),
     (&["podmonitor"], "podMonitor: true"),
+    (&["prometheusrule"], "prometheusRule: true"),
     (
-        &["mount-bpffs", "pod-gro", "podmonitor"],
-        "{mountBpffs: true, podGro: true, podMonitor: true}",
+        &["mount-bpffs", "pod-gro", "podmonitor", "prometheusrule"],
+        "{mountBpffs: true, podGro: true, podMonitor: true, prometheusRule: true}",
     ),
     (
         &["pod-gro", "privileged"],
@@ -145,7 +146,7 @@ fn the_schemas_of_kubernetes_take_them() {
     let mut write = |name: &str, mut objects: Vec<Value>| {
         // Not Kubernetes' own; no schema of it comes with the checker.
         objects.retain(|object| {
-            !["PodMonitor", "StreamRoute"]
+            !["PodMonitor", "PrometheusRule", "StreamRoute"]
                 .iter()
                 .any(|kind| object["kind"] == *kind)
         });
@@ -179,6 +180,7 @@ fn the_yaml_is_tidy() {
     command
         .args(["--strict", "--config-data", rules])
         .arg(deploy.join("kustomize"))
+        .arg(deploy.join("prometheus/rules.yaml"))
         .arg(deploy.join("helm/ingest/values.yaml"))
         .arg(deploy.join("helm/ingest/Chart.yaml"));
     assert_eq!(run(command), "");
@@ -199,6 +201,7 @@ fn the_chart_refuses_values_that_mean_nothing() {
         ("vipRanges: [192.0.2.1]", "vipRanges"),
         ("metricsAddr: localhost", "metricsAddr"),
         ("nodePorts: 'yes'", "nodePorts"),
+        ("prometheusRule: {}", "prometheusRule"),
     ] {
         let error = manifests::template(values).unwrap_err().to_string();
         assert!(error.contains(named), "{values}: {error}");
@@ -289,6 +292,17 @@ fn the_pod_monitor_finds_the_pods() {
         value_at(monitor, "/spec/podMetricsEndpoints/0/port"),
         &container(&objects)["ports"][0]["name"]
     );
+}
+
+/// `cargo xtask rules` makes the copies.
+#[test]
+fn the_operators_rules_are_those_of_prometheus() {
+    let rules = ingest_tests::workspace().join("deploy/prometheus/rules.yaml");
+    let rules: Value = serde_saphyr::from_str(&std::fs::read_to_string(rules).unwrap()).unwrap();
+    for objects in [kustomize(&["prometheusrule"]), helm("prometheusRule: true")] {
+        let object = find(&objects, "PrometheusRule", "ingest-agent");
+        assert_eq!(object["spec"], rules, "run `cargo xtask rules`");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::{srt_versions, workspace};
+use crate::{prometheus, srt_versions, workspace};
 
 /// Runs it; an exit code other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -61,6 +61,7 @@ pub(crate) fn with_built_programs(command: &mut Command) {
         ("INGEST_LISTENER", peers.join("listener")),
         ("INGEST_CALLER", peers.join("caller")),
         ("INGEST_SRT_VERSIONS", srt_versions::directory()),
+        ("INGEST_PROMETHEUS", prometheus::directory()),
     ] {
         if env::var_os(variable).is_none() {
             command.env(variable, program);

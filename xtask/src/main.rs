@@ -14,6 +14,7 @@ mod demo;
 mod elf;
 mod kernels;
 mod manifest_tools;
+mod prometheus;
 mod setup;
 mod srt_versions;
 mod test;
@@ -73,6 +74,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Write the copies that kustomize and the chart need of deploy/prometheus/rules.yaml.
+    Rules,
     /// Check the rules of the house that no compiler knows.
     Tidy,
     /// Everything that must pass before a merge, step by step.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
             quick,
             arguments,
         } => bench::run(json.as_deref(), quick, &arguments),
+        Task::Rules => prometheus::copy_rules(),
         Task::Tidy => tidy::run(),
         Task::Ci { steps } => ci::run(&steps),
     };

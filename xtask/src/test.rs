@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     assets, build,
     command::{cargo, find, is_root, output, with_built_programs},
-    kernels, manifest_tools,
+    kernels, manifest_tools, prometheus,
     setup::{self, Scope},
     srt_versions, workspace,
 };
@@ -166,6 +166,7 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
     match tier {
         Tier::Unit => {
             manifest_tools::install()?;
+            or_say(prometheus::install());
             let mut tests = test_command(files.iter().filter(|name| tier_of(name) == Tier::Unit));
             tests.args(["--lib", "--bins"]);
             tally.add(count(&mut tests, filter, &[])?);
@@ -190,11 +191,9 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
             )?);
         }
         Tier::Netns | Tier::Cluster => {
-            if tier == Tier::Netns
-                && let Err(error) = srt_versions::install()
-            {
-                // The tests that need them fail, and the others are worth running.
-                eprintln!("error: {error:#}");
+            if tier == Tier::Netns {
+                or_say(srt_versions::install());
+                or_say(prometheus::install());
             }
             let mut tests = as_root(test_command(of(tier)?))?;
             if let Some(assets) = cluster {
@@ -219,6 +218,13 @@ fn run_tier(tier: Tier, filter: Option<&str>, cluster: Option<&Path>) -> Result<
         Tier::All => bail!("not one tier"),
     }
     Ok(tally)
+}
+
+/// The tests that need what could not be fetched fail, and the others are worth running.
+fn or_say(result: Result<()>) {
+    if let Err(error) = result {
+        eprintln!("error: {error:#}");
+    }
 }
 
 /// The tier that an integration test belongs to, by its name.
