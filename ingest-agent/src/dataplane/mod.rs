@@ -28,6 +28,7 @@ mod pins;
 mod probe;
 mod raw;
 mod reader;
+mod reading;
 mod secrets;
 mod sweep;
 mod tables;
@@ -208,14 +209,8 @@ impl Dataplane {
     /// Writes `NODE`: who runs, on which uplinks, and since when the desired state is in the maps
     /// (`ready_unix_ns`, 0: not yet).
     pub fn set_node(&mut self, ready_unix_ns: u64) -> Result<(), Error> {
-        let mut node = abi::Node {
-            ready_unix_ns,
-            agent_pid: std::process::id(),
-            schema: abi::SCHEMA_VERSION,
-            agent_version: padded(env!("CARGO_PKG_VERSION")),
-            ..Default::default()
-        };
-        for (entry, uplink) in node.uplinks.iter_mut().zip(&self.uplinks) {
+        let mut uplinks = [abi::Uplink::default(); 8];
+        for (entry, uplink) in uplinks.iter_mut().zip(&self.uplinks) {
             *entry = abi::Uplink {
                 ifindex: uplink.ifindex,
                 xdp_mode: uplink.xdp.map_or(0, XdpHook::to_u8),
@@ -224,7 +219,16 @@ impl Dataplane {
                 ..Default::default()
             };
         }
-        self.maps.node.set(0, &node)
+        reading::change_node(&mut self.maps.node, |node| {
+            *node = abi::Node {
+                ready_unix_ns,
+                agent_pid: std::process::id(),
+                schema: abi::SCHEMA_VERSION,
+                agent_version: padded(env!("CARGO_PKG_VERSION")),
+                uplinks,
+                viewed_ns: node.viewed_ns,
+            };
+        })
     }
 }
 

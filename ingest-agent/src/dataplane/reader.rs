@@ -17,7 +17,7 @@ use super::{
 /// Read access by pins, and the few writes of the CLI. Needs no agent and loads no program.
 #[derive(Debug)]
 pub struct Reader {
-    maps: Maps,
+    pub(super) maps: Maps,
     pins: Pins,
     max_flows: u32,
 }

@@ -4,6 +4,10 @@
 //! shows nothing to people: [`row`] does. The agent has one [`View`] and shares it ([`Shared`]) with the metrics and the
 //! page; `streams` and `top` have their own, from the pins.
 
+mod identity;
+mod judge;
+mod observe;
+mod rates;
 mod row;
 
 use std::{
@@ -16,7 +20,10 @@ use ingest_common::abi::{
     CutReason, Flow, FlowKey, Reason, StreamHealth, StreamId, StreamState, Thresholds,
 };
 
-pub use self::row::{Detail, FailoverRow, History, Shown, StreamRow, ThresholdsRow};
+pub use self::{
+    observe::View,
+    row::{Detail, FailoverRow, History, Shown, StreamRow, ThresholdsRow},
+};
 
 /// What the maps said at one moment.
 #[derive(Clone, Debug, Default)]
@@ -102,9 +109,9 @@ pub struct Stream {
     pub since_ns: u64,
     /// What was measured.
     pub rates: Rates,
-    /// How often its caller has come back.
+    /// How often its caller has come back, for whatever reason.
     pub reconnects: u32,
-    /// How often because its pod could not go on.
+    /// How often of these because its pod could not go on.
     pub failovers: u32,
     /// The last minute, a value a second; the newest last.
     pub history: VecDeque<Moment>,
@@ -114,6 +121,34 @@ impl Stream {
     /// Whether `reason` holds.
     pub fn has(&self, reason: Reason) -> bool {
         self.reasons & reason.bit() != 0
+    }
+
+    /// Bytes of SRT payload from the client so far; of a reader, to it; of a `udp` service, all UDP payload.
+    pub fn payload_bytes(&self) -> u64 {
+        rates::payload_bytes(&self.flow)
+    }
+
+    /// Whether its caller asks for data rather than sends it.
+    pub fn is_reader(&self) -> bool {
+        rates::is_reader(&self.flow)
+    }
+
+    /// The latency that its two ends agreed on for its direction, ms, or else the least that it can be.
+    pub fn latency_ms(&self) -> Option<u16> {
+        judge::latency_ms(&self.flow, self.asked.as_deref())
+    }
+
+    /// Its form in `STREAM_HEALTH`.
+    pub fn health(&self) -> StreamHealth {
+        StreamHealth {
+            since_ns: self.since_ns,
+            caller_id: self.flow.caller_id,
+            reconnects: self.reconnects,
+            failovers: self.failovers,
+            state: self.state as u8,
+            reasons: self.reasons,
+            ..StreamHealth::default()
+        }
     }
 }
 
@@ -170,7 +205,7 @@ pub enum Change {
         /// Which stream.
         key: FlowKey,
     },
-    /// A stream is forgotten.
+    /// A stream is forgotten. Where a caller has come back on the same port, its stream is not.
     Gone {
         /// Which stream.
         key: FlowKey,
@@ -198,85 +233,5 @@ pub struct Failover {
     pub to: Option<String>,
 }
 
-/// All streams.
-#[derive(Debug, Default)]
-pub struct View {
-    reading: Reading,
-    streams: HashMap<FlowKey, Stream>,
-    failovers: VecDeque<Failover>,
-}
-
 /// The agent's view, for its server: locked for as long as rows are made of it.
 pub type Shared = Arc<Mutex<View>>;
-
-impl View {
-    /// Streams that nobody measured, for tests of what shows them.
-    pub fn made_up(
-        reading: Reading,
-        streams: impl IntoIterator<Item = Stream>,
-        failovers: impl IntoIterator<Item = Failover>,
-    ) -> Self {
-        Self {
-            reading,
-            streams: streams.into_iter().map(|s| (s.key, s)).collect(),
-            failovers: failovers.into_iter().collect(),
-        }
-    }
-
-    /// Takes what an earlier judge left, so that counts go on and nothing is told twice. Before the first reading.
-    pub fn adopt(&mut self, health: &HashMap<FlowKey, StreamHealth>) {
-        let _ = health;
-    }
-
-    /// Takes in what the maps say now. `ask` reads what the caller of a flow that is new asked for.
-    pub fn observe(
-        &mut self,
-        reading: Reading,
-        ask: impl FnMut(&FlowKey) -> Option<StreamId>,
-    ) -> Vec<Change> {
-        let _ = ask;
-        self.reading = reading;
-        Vec::new()
-    }
-
-    /// Every stream, in no order.
-    pub fn streams(&self) -> impl Iterator<Item = &Stream> {
-        self.streams.values()
-    }
-
-    /// One of them.
-    pub fn stream(&self, key: &FlowKey) -> Option<&Stream> {
-        self.streams.get(key)
-    }
-
-    /// The last failovers, the newest last; at most 256.
-    pub fn failovers(&self) -> impl Iterator<Item = &Failover> {
-        self.failovers.iter()
-    }
-
-    /// Who is who.
-    pub fn names(&self) -> &Names {
-        &self.reading.names
-    }
-
-    /// When the maps were read last, `CLOCK_MONOTONIC`; 0: not yet.
-    pub fn now_ns(&self) -> u64 {
-        self.reading.now_ns
-    }
-
-    /// The thresholds of a stream: its route's, its service's, the default ones.
-    pub fn thresholds(&self, stream: &Stream) -> Thresholds {
-        let get = |index| {
-            self.reading
-                .thresholds
-                .get(&index)
-                .copied()
-                .unwrap_or_default()
-        };
-        let of_service = get(Thresholds::of_service(stream.key.service)).or(Thresholds::DEFAULT);
-        match stream.flow.route {
-            0 => of_service,
-            route => get(Thresholds::of_route(route)).or(of_service),
-        }
-    }
-}
