@@ -115,15 +115,13 @@ fn view() -> View {
         max_rtt: OFF,
         ..Default::default()
     };
-    View {
-        reading: Reading {
-            now_ns: 11_000_000_000,
-            names,
-            thresholds: [(Thresholds::of_service(3), thresholds)].into(),
-            ..Default::default()
-        },
+    let reading = Reading {
+        now_ns: 11_000_000_000,
+        names,
+        thresholds: [(Thresholds::of_service(3), thresholds)].into(),
         ..Default::default()
-    }
+    };
+    View::made_up(reading, [], [])
 }
 
 #[test]
