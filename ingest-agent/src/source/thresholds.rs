@@ -12,7 +12,7 @@ const OFF_WORD: &str = "off";
 const BITRATES: std::ops::RangeInclusive<u64> = 1..=1_000_000_000_000;
 /// What is shorter is a gap between two pictures, what is longer nobody waits for.
 const DURATIONS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(3600);
+    Duration::from_millis(100)..=Duration::from_hours(1);
 /// Hundredths of a percent.
 const LOSSES: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// Percent of the latency.
