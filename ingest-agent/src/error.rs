@@ -43,6 +43,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// No page could be served.
+    #[error("cannot serve the page on {address}; choose another --page-addr, or `none`")]
+    PageAddress {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The log filter makes no sense.
     #[error(
         "--log-level (or RUST_LOG) is no log filter; write for example info or ingest_agent=debug"
@@ -103,6 +111,7 @@ impl Error {
             | Self::Cluster(_)
             | Self::Plan(_)
             | Self::MetricsAddress { .. }
+            | Self::PageAddress { .. }
             | Self::LogFilter(_)
             | Self::NoSuchBackend { .. }
             | Self::NoSuchService { .. }

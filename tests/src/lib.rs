@@ -8,6 +8,7 @@
 //! * [`scene`]: what most tests begin with.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
 //! * [`prometheus`]: a Prometheus that scrapes it.
+//! * [`browser`]: headless Chromium, for the page.
 //! * [`cluster`]: a Kubernetes API server, and pods made by CNI plugins.
 //!
 //! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
@@ -19,6 +20,7 @@
 )]
 
 pub mod agent;
+pub mod browser;
 pub mod cleanup;
 pub mod cluster;
 pub mod command;

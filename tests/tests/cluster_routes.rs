@@ -292,7 +292,8 @@ fn other_agent(cluster: &Cluster) -> (Process, Guard) {
         .arg("--pin-root")
         .arg(&pins)
         .args(["run", "--source", "kubernetes", "--uplink", "uplink-b"])
-        .args(["--node-name", "node-b", "--metrics-addr", "127.0.0.1:9465"])
+        .args(["--node-name", "node-b", "--metrics-addr", "127.0.0.1:9466"])
+        .args(["--page-addr", "none"])
         .arg("--kubeconfig")
         .arg(cluster.server.kubeconfig("agent"));
     (Process::spawn("the other agent", command).unwrap(), guard)
@@ -315,7 +316,7 @@ fn two_agents_do_not_fight_over_a_status() {
         cluster.client.apply(&changed).unwrap();
         wait_conditions(&cluster, &acme, GOOD);
     }
-    let ready = node_get(&cluster, "http://127.0.0.1:9465/readyz");
+    let ready = node_get(&cluster, "http://127.0.0.1:9466/readyz");
     assert!(ready, "the other agent: {}", other.said());
     let version = || cluster.client.get(&acme).unwrap()["metadata"]["resourceVersion"].clone();
     std::thread::sleep(Duration::from_secs(2));

@@ -166,7 +166,14 @@ fn what_is_taken_is_named() {
 
     let mut command = agent.command();
     command
-        .args(["run", "--metrics-addr", "127.0.0.1:9465", "--config"])
+        .args([
+            "run",
+            "--metrics-addr",
+            "127.0.0.1:9466",
+            "--page-addr",
+            "none",
+        ])
+        .arg("--config")
         .arg(agent.config());
     let (code, said) = failure(command);
     assert_eq!(code, Some(1), "{said}");

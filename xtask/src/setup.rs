@@ -64,7 +64,7 @@ const BUILD: [Need; 4] = [
     Need::file("/usr/include/srt/srt.h", "libsrt-openssl-dev"),
 ];
 
-const RUN: [Need; 10] = [
+const RUN: [Need; 12] = [
     Need::program("ffmpeg", "ffmpeg"),
     Need::program("srt-live-transmit", "srt-tools"),
     Need::program("ip", "iproute2"),
@@ -75,6 +75,8 @@ const RUN: [Need; 10] = [
     Need::program("ps", "procps"),
     Need::program("nsenter", "util-linux"),
     Need::file("/usr/lib/cni/ptp", "containernetworking-plugins"),
+    Need::program("chromium", "chromium"),
+    Need::program("chromedriver", "chromium-driver"),
 ];
 
 /// Installs what is missing.

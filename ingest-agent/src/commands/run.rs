@@ -1,12 +1,13 @@
 //! `ingest-agent run`: puts the agent together and runs it until a signal.
 
-use std::{path::Path, sync::Arc};
+use std::{future::pending, io, path::Path, sync::Arc};
 
 use ingest_common::abi;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    task::JoinHandle,
 };
 use tracing::info;
 
@@ -18,6 +19,7 @@ use crate::{
     error::Error,
     metrics::{self, AgentMetrics, Probes, Read, StreamSeries},
     view,
+    web::{self, Page},
 };
 
 pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
@@ -51,6 +53,7 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
         async { drop(stopped.await) },
     ));
     info!(%address, "serving /metrics, /livez and /readyz");
+    let page = page(pin_root, &args, &view).await?;
 
     let settings = Settings {
         delivery: args.delivery,
@@ -78,7 +81,27 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
     // The server may be waiting for a scraper that does not read.
     drop(stop);
     server.abort();
+    if let Some(page) = page {
+        page.abort();
+    }
     result
+}
+
+/// Serves the page of `view`, where it is wanted.
+async fn page(
+    pin_root: &Path,
+    args: &Run,
+    view: &view::Shared,
+) -> Result<Option<JoinHandle<io::Result<()>>>, Error> {
+    let Some(address) = args.page_addr else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::PageAddress { address, source })?;
+    let page = Page::new(view.clone(), Reader::open(pin_root)?, args.page_shows);
+    info!(%address, "serving the page and /api/v1");
+    Ok(Some(tokio::spawn(web::serve(listener, page, pending()))))
 }
 
 /// Done when SIGTERM or SIGINT has come.

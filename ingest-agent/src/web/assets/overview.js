@@ -32,7 +32,7 @@ export class Overview {
     }
     const up = status.backends.serving ?? 0;
     this.figure("Bitrate", bitrate(streams.bitrate), "of payload, all streams");
-    this.figure("Sessions", count(streams.established), `${count(status.services)} services, ${count(status.routes)} routes`);
+    this.figure("Sessions", count(streams.established), `${many(status.services, "service")}, ${many(status.routes, "route")}`);
     this.figure("Backends", count(up), backendWords(status));
     this.figure("Failovers", count(overview.failovers_last_hour), "in the last hour");
     this.figure("Dropped", count(overview.drops), `packets, ${this.rate(overview.drops, at)} a second now`);
@@ -72,6 +72,10 @@ export class Overview {
     parts.meter.value = share;
     write(parts.words, `${count(entries)} of ${count(capacity)}, ${percent(share)}`);
   }
+}
+
+function many(number, word) {
+  return `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 }
 
 function backendWords(status) {
