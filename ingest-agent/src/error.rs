@@ -67,6 +67,12 @@ pub enum Error {
     /// stdout could not be written.
     #[error("writing the output failed")]
     Output(#[source] io::Error),
+    /// `top` was started where nobody sees it.
+    #[error(
+        "top needs a terminal, for its output and for keys; \
+         `ingest-agent streams --watch` writes to pipes and files"
+    )]
+    NoTerminal,
     /// No backend is called that.
     #[error("no backend {wanted}; `ingest-agent backends` lists them")]
     NoSuchBackend {
@@ -113,6 +119,7 @@ impl Error {
             | Self::MetricsAddress { .. }
             | Self::PageAddress { .. }
             | Self::LogFilter(_)
+            | Self::NoTerminal
             | Self::NoSuchBackend { .. }
             | Self::NoSuchService { .. }
             | Self::WhichService { .. } => 2,

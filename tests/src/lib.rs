@@ -5,7 +5,7 @@
 //! * [`cleanup`]: whatever way a run ends, nothing of it stays; leftovers of killed runs are swept at the next start.
 //! * [`peers`]: SRT listeners and callers, `srt-live-transmit` and ffmpeg; [`traffic`]: verified payload for them.
 //! * [`raw`]: packets built by hand; [`wan`]: a bad network; [`xdp`]: an interface like a NIC's.
-//! * [`scene`]: what most tests begin with.
+//! * [`scene`]: what most tests begin with; [`terminal`]: a program on a terminal.
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
 //! * [`prometheus`]: a Prometheus that scrapes it.
 //! * [`browser`]: headless Chromium, for the page.
@@ -33,6 +33,7 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod scene;
+pub mod terminal;
 pub mod traffic;
 pub mod wan;
 pub mod xdp;

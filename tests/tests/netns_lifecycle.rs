@@ -130,7 +130,7 @@ fn everything_works_with_the_agent_stopped() {
         2
     );
     let streams = scene.agent.streams().unwrap();
-    assert_eq!(streams[0]["state"], "established", "{streams:?}");
+    assert_eq!(streams[0]["session"], "established", "{streams:?}");
     let client = streams[0]["client"].as_str().unwrap().to_owned();
     let explained = scene.agent.json(&["explain", &client]).unwrap();
     assert_eq!(

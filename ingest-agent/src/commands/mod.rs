@@ -15,6 +15,7 @@ pub(crate) mod status;
 mod streams;
 mod top;
 mod unload;
+mod watch;
 
 use tokio::runtime::Runtime;
 
@@ -26,7 +27,6 @@ pub use self::{
     routes::RouteRow,
     services::{Handshakes, ServiceRow},
     status::{Status, UplinkRow},
-    streams::StreamRow,
 };
 pub(crate) use self::{backends::is_up, status::uplink};
 use crate::{

@@ -20,6 +20,7 @@ use ingest_common::abi::{
     CutReason, Flow, FlowKey, Reason, StreamHealth, StreamId, StreamState, Thresholds,
 };
 
+pub(crate) use self::row::threshold_bitrate;
 pub use self::{
     observe::View,
     row::{Detail, FailoverRow, History, Shown, StreamRow, ThresholdsRow},

@@ -104,9 +104,9 @@ pub struct StreamRow {
     pub rtt_variance_ms: Option<f64>,
     /// Free receive buffer of the pod, packets; absent: it has not said.
     pub receive_buffer: Option<u32>,
-    /// How often its caller has come back of itself.
+    /// How often its caller has come back.
     pub reconnects: u32,
-    /// How often because its pod could not go on.
+    /// How often of these because its pod could not go on.
     pub failovers: u32,
     /// Seconds since the pod accepted.
     pub age_seconds: f64,
@@ -327,7 +327,7 @@ fn explained(reason: Reason, row: &StreamRow, thresholds: Thresholds) -> String 
         Reason::LowBitrate => row
             .bitrate
             .zip(limits.min_bitrate)
-            .map(|(is, least)| format!("{} of {}", bitrate(is), scaled_bitrate(least))),
+            .map(|(is, least)| format!("{} of {}", bitrate(is), threshold_bitrate(least))),
         Reason::Loss => row
             .loss
             .zip(limits.max_loss)
@@ -350,7 +350,7 @@ fn explained(reason: Reason, row: &StreamRow, thresholds: Thresholds) -> String 
 
 /// A threshold as people read it.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(crate) fn scaled_bitrate(bits_per_second: u64) -> String {
+pub(crate) fn threshold_bitrate(bits_per_second: u64) -> String {
     bitrate(bits_per_second as f64)
 }
 
