@@ -39,6 +39,21 @@ pub enum Notice {
         /// `namespace/name` of the pod.
         backend: String,
     },
+    /// Streams are not well, or well again.
+    Streams {
+        /// `namespace/name[:port]` of the service.
+        service: String,
+        /// `namespace/name` of the pod, where it is known.
+        backend: Option<String>,
+        /// What they have become.
+        are: StreamsAre,
+        /// Why: bits of [`ingest_common::abi::Reason`].
+        reasons: u16,
+        /// How many.
+        count: u32,
+        /// What the caller of one of them asked for, redacted.
+        example: Option<String>,
+    },
     /// The maps hold these routes, and no others.
     RoutesInForce {
         /// All.
@@ -49,4 +64,15 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+}
+
+/// What streams have become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamsAre {
+    /// Over or under a threshold.
+    InWarning,
+    /// Without data.
+    Stalled,
+    /// Neither any more.
+    Well,
 }

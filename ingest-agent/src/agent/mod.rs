@@ -2,6 +2,7 @@
 //!
 //! [`Agent`] owns the [`Dataplane`] and is the only one to write it. Everything that happens (a changed file, a moved
 //! pod port, a kernel event, the sweep) ends in `Agent::reconcile`, which derives all from the whole state.
+//! The `viewer` looks at the streams beside it, in a task of its own.
 //! Stopping leaves programs and maps where they are: traffic goes on.
 
 mod drains;
@@ -9,7 +10,10 @@ mod events;
 mod gro;
 mod modes;
 mod reconcile;
+mod restarts;
 mod rotation;
+mod tell;
+mod viewer;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,12 +30,14 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+pub use self::viewer::Viewer;
 use self::{
     drains::Drains,
     events::EventLog,
     gro::PodGro,
     modes::{Modes, Prober},
     reconcile::Outcome,
+    restarts::Restarts,
     rotation::Rotation,
 };
 use crate::{
@@ -87,6 +93,7 @@ pub struct Agent {
     /// A slot of each backend address, for probes.
     slots: HashMap<IpAddr, u16>,
     events: EventLog,
+    restarts: Restarts,
     metrics: Arc<AgentMetrics>,
     probes: Arc<Probes>,
     drains: Drains,
@@ -125,6 +132,7 @@ impl Agent {
             dataplane,
             known: None,
             events: EventLog::new(settings.stream_ids),
+            restarts: Restarts::default(),
             settings,
             snapshot,
             waiting: None,

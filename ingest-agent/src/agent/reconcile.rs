@@ -113,6 +113,13 @@ impl Agent {
     /// Notes who has which id, and tells of changed delivery modes.
     fn remember(&mut self, observed: &Observed, ops: &[Op]) {
         self.events.learn(observed, ops);
+        for backend in self.restarts.learn(observed, ops) {
+            self.metrics.changes().restarted(&backend);
+            info!(
+                backend,
+                "backend was restarted: another process is behind its name"
+            );
+        }
         self.slots = live(observed)
             .map(|(slot, b)| (from_abi(&b.address), slot))
             .collect();

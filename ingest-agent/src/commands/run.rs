@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::begin::{Begun, Followed};
 use crate::{
-    agent::{Agent, Settings},
+    agent::{Agent, Settings, Viewer},
     cli::{AnswerBy, KernelLog, Run, XdpMode},
     dataplane::{Dataplane, Lock, LogLevel, Options, Reader, XdpChoice},
     error::Error,
@@ -71,12 +71,21 @@ pub(super) async fn run(pin_root: &Path, args: Run) -> Result<(), Error> {
         notices,
         tasks,
     } = begun.follow(&metrics, held).await?;
+    let viewer = Viewer::new(
+        Reader::open(pin_root)?,
+        view,
+        metrics.clone(),
+        notices.clone(),
+        args.handshakes.stream_ids,
+    );
+    let viewer = tokio::spawn(viewer.run());
     let started = Agent::start(
         dataplane, settings, first, &config, metrics, probes, notices,
     );
     // All maps are in it: too much for the stack.
     let (agent, watcher) = Box::pin(started).await?;
     let result = agent.run(watcher, changes, shutdown).await;
+    viewer.abort();
     drop(tasks);
     // The server may be waiting for a scraper that does not read.
     drop(stop);

@@ -17,7 +17,7 @@ mod server;
 mod streams;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
@@ -220,6 +220,12 @@ impl AgentMetrics {
         *self.flows.write().unwrap_or_else(PoisonError::into_inner) = flows;
     }
 
+    /// What the agent itself counts, as text.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        render(self, KernelState::default(), StreamsState::default()).unwrap_or_default()
+    }
+
     fn flows(&self) -> Flows {
         self.flows
             .read()
@@ -248,4 +254,27 @@ pub fn render(
     text::encode_registry(&mut text, &scrape)?;
     text::encode_eof(&mut text)?;
     Ok(text)
+}
+
+/// The same for a client that knows only the older text format: there the name of a counter's family has its suffix.
+pub(crate) fn to_classic(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    let counters: HashSet<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    for line in openmetrics.lines() {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|what| {
+            let (name, rest) = line.strip_prefix(what)?.split_once(' ')?;
+            Some((what, name, rest))
+        });
+        match described {
+            Some((what, name, rest)) if counters.contains(name) => {
+                text.extend([what, name, "_total ", rest, "\n"]);
+            }
+            None if line == "# EOF" || line.starts_with("# UNIT ") => {}
+            _ => text.extend([line, "\n"]),
+        }
+    }
+    text
 }

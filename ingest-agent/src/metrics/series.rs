@@ -250,3 +250,6 @@ fn totals(flow: &Flow, is_srt: bool) -> Totals {
         flow.down.reported_lost,
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,16 @@ use std::{
 };
 
 use axum::{
-    Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+    Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
 };
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::{AgentMetrics, KernelState, StreamSeries, StreamsState, render};
+use super::{AgentMetrics, KernelState, StreamSeries, StreamsState, render, to_classic};
 use crate::{
     dataplane::{self, Reader},
     view,
@@ -141,21 +145,36 @@ async fn ready(State(served): State<Arc<Served>>) -> impl IntoResponse {
     }
 }
 
-async fn scrape(State(served): State<Arc<Served>>) -> Result<impl IntoResponse, StatusCode> {
+async fn scrape(
+    State(served): State<Arc<Served>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, StatusCode> {
+    let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let accept = String::from_utf8_lossy(accept.unwrap_or_default());
+    let is_openmetrics = accept.contains("application/openmetrics-text");
     // System calls, some thousand of them on a large node.
     let text = tokio::task::spawn_blocking(move || {
         let (kernel, streams) = (served.read)()
             .inspect_err(|error| warn!(%error, kind = error.kind(), "scrape failed"))
             .ok()?;
-        render(&served.metrics, kernel, streams).ok()
+        let text = render(&served.metrics, kernel, streams).ok()?;
+        Some(if is_openmetrics {
+            text
+        } else {
+            to_classic(&text)
+        })
     })
     .await;
     let text = text
         .ok()
         .flatten()
         .ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
-    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, openmetrics)], text))
+    let content_type = if is_openmetrics {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], text))
 }
 
 #[cfg(test)]
@@ -170,7 +189,10 @@ mod tests {
 
     async fn request(address: std::net::SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (path, accept) = path.split_once(' ').unwrap_or((path, "*/*"));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -220,7 +242,18 @@ mod tests {
         );
         let metrics = request(address, "/metrics").await;
         assert!(
-            metrics.contains("openmetrics-text") && metrics.contains("ingest_build_info"),
+            metrics.contains("text/plain; version=0.0.4")
+                && metrics.contains("# TYPE ingest_apply_failures_total counter")
+                && !metrics.contains("# EOF"),
+            "{metrics}"
+        );
+        let accepts = "/metrics application/openmetrics-text;version=1.0.0,text/plain;q=0.3";
+        let metrics = request(address, accepts).await;
+        assert!(
+            metrics.contains("openmetrics-text")
+                && metrics.contains("# TYPE ingest_apply_failures counter")
+                && metrics.contains("ingest_build_info")
+                && metrics.ends_with("# EOF\n"),
             "{metrics}"
         );
         fails.store(true, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! From what the run loop tells of packets and sessions to a few Events.
 //!
-//! Pure: the clock is an argument. Many cuts become one Event, fallbacks are told now and then, and there is a limit
+//! Pure: the clock is an argument. Many cuts and streams become one Event, fallbacks are told now and then, and there is a limit
 //! to all.
 
 mod refusals;
+mod streams;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +15,7 @@ use ingest_common::abi::CutReason;
 use kube::runtime::events::EventType;
 use tokio::time::Instant;
 
-use self::refusals::Refusals;
+use self::{refusals::Refusals, streams::Streams};
 use crate::notice::Notice;
 
 /// Cuts are counted this long, and then told together.
@@ -52,6 +53,7 @@ pub(super) struct Notices {
     cuts: BTreeMap<(String, String, &'static str), u64>,
     cuts_due: Option<Instant>,
     refusals: Refusals,
+    streams: Streams,
     /// When a backend's mode and its reason were told.
     fallbacks: HashMap<(String, &'static str, &'static str), Instant>,
     /// How many Events may go out at once.
@@ -66,6 +68,7 @@ impl Notices {
             cuts: BTreeMap::new(),
             cuts_due: None,
             refusals: Refusals::default(),
+            streams: Streams::default(),
             fallbacks: HashMap::new(),
             allowance: BURST,
             refilled: now,
@@ -134,6 +137,18 @@ impl Notices {
                 },
                 now,
             ),
+            Notice::Streams {
+                service,
+                backend,
+                are,
+                reasons,
+                count,
+                example,
+            } => {
+                let key = (service, backend, are);
+                self.streams.take(key, reasons, count, example, now);
+                None
+            }
             // The status of routes tells of them.
             Notice::RoutesInForce { .. } | Notice::PlanRefused { .. } => None,
         }
@@ -141,15 +156,16 @@ impl Notices {
 
     /// When [`Self::collect`] has something.
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.cuts_due, self.refusals.due()]
+        [self.cuts_due, self.refusals.due(), self.streams.due()]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// The cuts and the refusals that were collected long enough.
+    /// What was collected long enough.
     pub(super) fn collect(&mut self, now: Instant) -> Vec<Saying> {
         let mut all = self.refusals.collect(now);
+        all.extend(self.streams.collect(now));
         if self.cuts_due.is_some_and(|due| due <= now) {
             self.cuts_due = None;
             self.tell_cuts(&mut all);
