@@ -6,7 +6,10 @@ use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
     helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_adjust_tail},
 };
-use ingest_common::packet::{COPY_MAX, Frame, Truncated};
+use ingest_common::{
+    abi::CAPTURE_WHOLE,
+    packet::{COPY_MAX, Frame, Truncated},
+};
 
 /// XDP's helpers of Linux 5.18.
 #[cfg(not(feature = "linux-5-10"))]
@@ -28,6 +31,15 @@ mod linux {
     ) -> i64 {
         // SAFETY: the caller's promise; the helper checks the offset.
         unsafe { bpf_xdp_load_bytes(ctx, offset, into, length) }
+    }
+
+    pub(super) const COPY_WHOLE: usize = super::CAPTURE_WHOLE;
+
+    /// See [`super::Hook::copy`].
+    #[inline(always)]
+    pub(super) unsafe fn xdp_copy(ctx: *mut xdp_md, into: *mut u8, most: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { super::copy::<super::Xdp>(ctx, into, most) }
     }
 
     /// See [`super::Hook::length`].
@@ -94,8 +106,38 @@ pub trait Hook {
     /// Bytes of the whole packet.
     fn length(ctx: *mut Self::Context) -> usize;
 
+    /// Most bytes of [`Self::copy`].
+    const COPY_WHOLE: usize;
+
+    /// Copies the packet's first bytes, at most `most`. How many; 0 where it could not.
+    ///
+    /// # Safety
+    /// `into` must have room for `most` bytes.
+    unsafe fn copy(ctx: *mut Self::Context, into: *mut u8, most: usize) -> u32;
+
     /// Cuts the packet to `length` bytes. 0 where it did; packet addresses are stale then.
     fn truncate(ctx: *mut Self::Context, length: usize) -> i64;
+}
+
+/// [`Hook::copy`] by the hook's helper.
+///
+/// # Safety
+/// `into` must have room for `most` bytes.
+#[inline(always)]
+unsafe fn copy<H: Hook>(ctx: *mut H::Context, into: *mut u8, most: usize) -> u32 {
+    let mut length = opaque(H::length(ctx) as u64);
+    if length > most as u64 {
+        length = most as u64;
+    }
+    let length = opaque(length);
+    if length < 14 {
+        return 0;
+    }
+    // SAFETY: at most `most` bytes.
+    if unsafe { H::load(ctx, 0, into.cast(), length as u32) } != 0 {
+        return 0;
+    }
+    length as u32
 }
 
 /// XDP.
@@ -122,6 +164,14 @@ impl Hook for Xdp {
     #[inline(always)]
     fn length(ctx: *mut xdp_md) -> usize {
         linux::xdp_length(ctx)
+    }
+
+    const COPY_WHOLE: usize = linux::COPY_WHOLE;
+
+    #[inline(always)]
+    unsafe fn copy(ctx: *mut xdp_md, into: *mut u8, most: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { linux::xdp_copy(ctx, into, most) }
     }
 
     #[inline(always)]
@@ -151,6 +201,14 @@ impl Hook for Skb {
     fn length(ctx: *mut __sk_buff) -> usize {
         // SAFETY: the kernel passes a valid context.
         unsafe { (*ctx).len as usize }
+    }
+
+    const COPY_WHOLE: usize = CAPTURE_WHOLE;
+
+    #[inline(always)]
+    unsafe fn copy(ctx: *mut __sk_buff, into: *mut u8, most: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { copy::<Self>(ctx, into, most) }
     }
 
     /// tc never shortens packets: XDP has done so.

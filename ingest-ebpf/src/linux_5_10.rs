@@ -4,9 +4,9 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::bindings::xdp_md;
-use ingest_common::packet::COPY_MAX;
+use ingest_common::{abi::CAPTURE_HEADERS, packet::COPY_MAX};
 
-use super::{Hook, Xdp, read};
+use super::{Hook, Xdp, opaque, read};
 
 /// No header that we read begins further on: two VLAN tags, IPv6, UDP, a handshake's extensions. The verifier wants
 /// a bound, and one below 64 KiB.
@@ -77,6 +77,45 @@ fn copy(start: usize, end: usize, into: *mut c_void, length: u32) -> i64 {
         at += 4;
     }
     0
+}
+
+/// Headers only, see [`xdp_copy`].
+pub(super) const COPY_WHOLE: usize = CAPTURE_HEADERS;
+
+/// See [`Hook::copy`]. An Ethernet header is no multiple of a word: half a word, whole words, and half a word where
+/// there is one more.
+#[inline(always)]
+pub(super) unsafe fn xdp_copy(ctx: *mut xdp_md, into: *mut u8, _most: usize) -> u32 {
+    const WORDS: u64 = CAPTURE_HEADERS as u64 - 4;
+    let (data, end, _) = registers(ctx, 0);
+    let Ok(first) = read::<u16>(data, end) else {
+        return 0;
+    };
+    let rest = opaque((end - data - 2) as u64);
+    let mut words = rest & !3;
+    if words > WORDS {
+        words = WORDS;
+    }
+    // The verifier takes no bound from what was masked.
+    let words = opaque(words);
+    if words > WORDS {
+        return 0;
+    }
+    let behind = 2 + words as usize;
+    // SAFETY: the caller's promise: there is room for CAPTURE_HEADERS bytes.
+    let copied = unsafe {
+        ptr::write(into.cast(), first);
+        copy(data + 2, end, into.add(2).cast(), words as u32)
+    };
+    if copied != 0 {
+        return 0;
+    }
+    if let Ok(last) = read::<u16>(data + behind, end) {
+        // SAFETY: two bytes behind WORDS and two.
+        unsafe { ptr::write(into.add(behind).cast(), last) };
+        return behind as u32 + 2;
+    }
+    behind as u32
 }
 
 /// See [`Hook::length`].

@@ -23,6 +23,7 @@
     reason = "where a helper's failure changes nothing, a comment says why"
 )]
 
+mod capture;
 mod frame;
 mod maps;
 mod node;
@@ -76,6 +77,12 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 #[cfg_attr(feature = "linux-5-10", xdp)]
 pub fn xdp_probe(ctx: XdpContext) -> u32 {
     probe::send(&ctx)
+}
+
+/// Marks a flow for capture; run by the CLI, never attached.
+#[xdp]
+pub fn xdp_mark(ctx: XdpContext) -> u32 {
+    capture::mark(&ctx)
 }
 
 /// Adds one to a reason's counter.

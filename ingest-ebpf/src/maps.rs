@@ -9,13 +9,13 @@ use aya_ebpf::{
 };
 use ingest_common::{
     abi::{
-        Backend, Config, EVENTS_BYTES, Endpoint, EndpointKey, Event, Explain, Flow, FlowKey, Group,
-        GroupKey, Handshake, Health, Load, MAX_BACKENDS, MAX_FLOWS, MAX_GROUPS, MAX_HANDSHAKES,
-        MAX_MATCHES, MAX_POOLS, MAX_ROUTES, MAX_SERVICE_KEYS, MAX_SERVICES, MAX_SOURCE_RATES,
-        MAX_SOURCES, MAX_SPLICES, MaglevTable, Name, Node, Probe, Quota, Return, ReturnKey, Route,
-        RouteKey, RouteState, RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate,
-        SourceRateKey, Splice, SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic,
-        Vip,
+        Backend, CAPTURE_HEADERS, CAPTURES_BYTES, Capture, Captured, Config, EVENTS_BYTES,
+        Endpoint, EndpointKey, Event, Explain, Flow, FlowKey, Group, GroupKey, Handshake, Health,
+        Load, MAX_BACKENDS, MAX_FLOWS, MAX_GROUPS, MAX_HANDSHAKES, MAX_MATCHES, MAX_POOLS,
+        MAX_ROUTES, MAX_SERVICE_KEYS, MAX_SERVICES, MAX_SOURCE_RATES, MAX_SOURCES, MAX_SPLICES,
+        MaglevTable, Name, Node, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState,
+        RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice,
+        SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic, Vip,
     },
     steer::Workspace,
 };
@@ -133,6 +133,12 @@ pub static STREAM_HEALTH: HashMap<
     MAX_FLOWS,
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+/// What is captured. The CLI writes, XDP and tc count.
+#[btf_map]
+pub static CAPTURE: Array<Capture, 1> = Array::new();
+/// Captured packets, for the CLI: whole ones are longer. Its own ring, so that they crowd out no event.
+#[btf_map]
+pub static CAPTURES: RingBuf<Captured<CAPTURE_HEADERS>, CAPTURES_BYTES> = RingBuf::new();
 /// What the agent says of itself, for the CLI.
 #[btf_map]
 pub static NODE: Array<Node, 1> = Array::new();

@@ -8,10 +8,10 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns as ktime;
 use aya_ebpf::helpers::bpf_ktime_get_ns as ktime;
 use ingest_common::{
     abi::{
-        Backend, Config, EndpointKey, Event, Flow, FlowKey, Group, GroupKey, Handshake, Health,
-        Load, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState, RouteStats, Secrets,
-        Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice, SpliceStats, StreamId,
-        Traffic, Vip,
+        Backend, Capture, Config, EndpointKey, Event, Flow, FlowKey, Group, GroupKey, Handshake,
+        Health, Load, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState, RouteStats,
+        Secrets, Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice, SpliceStats,
+        StreamId, Traffic, Vip,
     },
     maglev,
     steer::{self, Decision, MatchKey, Part, Workspace},
@@ -19,10 +19,10 @@ use ingest_common::{
 
 use crate::{
     maps::{
-        BACKEND_STATS, BACKENDS, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, GROUPS, HANDSHAKES,
-        HEALTH, LOADS, NEW_FLOW, NEW_HANDSHAKE, PROBES, QUOTAS, RETURNS, ROUTE_STATES, ROUTE_STATS,
-        ROUTES, SECRETS, SERVICE_STATS, SERVICES, SOURCE_RATES, SOURCES, SPLICE_STATS, SPLICES,
-        STREAM_IDS, TABLES, VIPS, WORKSPACE,
+        BACKEND_STATS, BACKENDS, CAPTURE, CONFIG, DRY_RUN, ENDPOINTS, EVENTS, FLOWS, GROUPS,
+        HANDSHAKES, HEALTH, LOADS, NEW_FLOW, NEW_HANDSHAKE, PROBES, QUOTAS, RETURNS, ROUTE_STATES,
+        ROUTE_STATS, ROUTES, SECRETS, SERVICE_STATS, SERVICES, SOURCE_RATES, SOURCES, SPLICE_STATS,
+        SPLICES, STREAM_IDS, TABLES, VIPS, WORKSPACE,
     },
     part,
 };
@@ -269,6 +269,11 @@ impl steer::Node for Kernel {
         {
             add(&mut state.active, u64::MAX);
         }
+    }
+
+    #[inline(always)]
+    fn capture(&self) -> Option<&mut Capture> {
+        at(CAPTURE.get_ptr_mut(0))
     }
 
     #[inline(always)]

@@ -19,6 +19,13 @@ pub extern "C" fn doubtful(pool: u32, hash: u32) -> u32 {
     u32::from(steer::place_in_doubt(&Kernel, pool as u16, hash))
 }
 
+/// Whether a packet of the marked flow is copied.
+#[unsafe(export_name = "ingest_capture")]
+#[inline(never)]
+pub extern "C" fn capture(direction: u32) -> u32 {
+    steer::capture(&Kernel, direction as u8) as u32
+}
+
 // The steps of a handshake.
 
 #[unsafe(export_name = "ingest_extensions")]

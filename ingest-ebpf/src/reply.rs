@@ -13,7 +13,7 @@ use ingest_common::{
     steer::{self, Hook, Node, Reply, Response, Rewrite},
 };
 
-use crate::{NEXT, count_drop, frame::SkbFrame, node::Kernel, skb};
+use crate::{NEXT, capture, count_drop, frame::SkbFrame, node::Kernel, skb};
 
 /// Decides about a pod's packet, and carries it out.
 #[inline(always)]
@@ -22,19 +22,26 @@ pub fn decide(ctx: *mut __sk_buff, hook: Hook) -> i32 {
         Hook::PodPort(ifindex) => ifindex,
         Hook::Uplink => 0,
     };
-    match flow(ctx, port) {
+    let done = match flow(ctx, port) {
         HANDSHAKE => match handshake(ctx, port) {
             REPLAY => replay(ctx, port),
             done => done,
         },
         done => done,
+    };
+    if done < CAPTURED {
+        return done;
     }
+    capture::down(ctx);
+    done - CAPTURED
 }
 
 /// No verdict of tc's: the packet is a handshake.
 const HANDSHAKE: i32 = 256;
 /// Nor this: the workspace tells what to make of it.
 const REPLAY: i32 = 257;
+/// Added to a verdict: the flow is marked for capture.
+const CAPTURED: i32 = 1024;
 
 /// Not inlined, like its siblings: together they would not fit the 512 bytes of a program's stack. `port`: the pod port,
 /// 0 at the uplink.
@@ -68,7 +75,10 @@ fn decide_of<const HANDSHAKES: bool>(ctx: *mut __sk_buff, port: u32) -> i32 {
             count_drop(reason as u8);
             return TC_ACT_SHOT;
         }
-        Reply::Send(rewrite) => send(ctx, hook, &rewrite),
+        Reply::Send(rewrite) => {
+            let captured = if rewrite.captured { CAPTURED } else { 0 };
+            send(ctx, hook, &rewrite).map(|verdict| verdict + captured)
+        }
         Reply::Replay(replay) => {
             let Some(space) = Kernel.workspace() else {
                 return undeliverable();

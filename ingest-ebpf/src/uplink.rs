@@ -24,7 +24,7 @@ use ingest_common::{
 };
 
 use crate::{
-    NEXT, count_drop, count_pass,
+    NEXT, capture, count_drop, count_pass,
     frame::{SkbFrame, XdpFrame},
     maps::{EXPLAIN, NO_METADATA, POD_PORTS},
     node::Kernel,
@@ -44,7 +44,11 @@ pub fn ingest(ctx: &XdpContext) -> u32 {
         _ => return XDP_PASS,
     };
     if done != HANDSHAKE {
-        return done;
+        if done & CAPTURED == 0 {
+            return done;
+        }
+        capture::up(ctx.ctx);
+        return done ^ CAPTURED;
     }
     // Each from here, where the stack of the one before is free again.
     let decision = match (link.kind, link.l3) {
@@ -67,6 +71,8 @@ pub fn ingest(ctx: &XdpContext) -> u32 {
 
 /// No action of XDP's: a handshake, nothing done yet.
 const HANDSHAKE: u32 = u32::MAX;
+/// Beside an action: the flow is marked for capture.
+const CAPTURED: u32 = 1 << 8;
 
 /// Not inlined, like its siblings: together they would not fit the 512 bytes of a program's stack.
 #[inline(never)]
@@ -177,7 +183,12 @@ fn ingest_of<const FAMILY: u16>(ctx: &XdpContext, link: &Link) -> u32 {
             Err(reason) => drop(ctx, reason as u8),
         };
     }
-    end(ctx, &verdict)
+    let done = end(ctx, &verdict);
+    if way.captured && verdict.action == Action::Deliver {
+        done | CAPTURED
+    } else {
+        done
+    }
 }
 
 #[inline(always)]

@@ -15,21 +15,23 @@ const INSTRUCTIONS_MAX: u32 = 400_000;
 /// The same for the object that copies packets word by word.
 const INSTRUCTIONS_MAX_5_10: u32 = 500_000;
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     program::XDP_INGEST,
     program::TC_UPLINK_IN,
     program::TC_UPLINK_OUT,
     program::TC_POD,
     program::XDP_PROBE,
+    program::XDP_MARK,
 ];
 
 /// Bytes of stack that each program may use, of the 512 that the verifier allows: the rest is room to grow.
-const STACK_MAX: [(&str, u32); 5] = [
+const STACK_MAX: [(&str, u32); 6] = [
     (program::XDP_INGEST, 416),
     (program::TC_UPLINK_IN, 416),
-    (program::TC_UPLINK_OUT, 384),
-    (program::TC_POD, 384),
+    (program::TC_UPLINK_OUT, 416),
+    (program::TC_POD, 416),
     (program::XDP_PROBE, 32),
+    (program::XDP_MARK, 32),
 ];
 
 fn data(map: &Map) -> &MapData {

@@ -7,6 +7,7 @@
 //! Any change of a layout, or of the meaning of a field, bumps [`SCHEMA_VERSION`].
 
 mod backend;
+mod capture;
 mod config;
 mod event;
 mod flow;
@@ -18,6 +19,7 @@ mod service;
 mod stats;
 
 pub use backend::*;
+pub use capture::*;
 pub use config::*;
 pub use event::*;
 pub use flow::*;

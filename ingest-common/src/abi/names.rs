@@ -1,10 +1,10 @@
 //! Map and program names, and the shape every map must have: what pins are checked against before adoption.
 
 use super::{
-    Backend, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Group, GroupKey, Handshake,
-    Health, Load, Name, Node, Probe, Quota, Return, ReturnKey, Route, RouteKey, RouteState,
-    RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice,
-    SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic, Vip,
+    Backend, CAPTURES_BYTES, Capture, Config, Endpoint, EndpointKey, Explain, Flow, FlowKey, Group,
+    GroupKey, Handshake, Health, Load, Name, Node, Probe, Quota, Return, ReturnKey, Route,
+    RouteKey, RouteState, RouteStats, Secrets, Service, ServiceKey, SourceKey, SourceRate,
+    SourceRateKey, Splice, SpliceStats, StreamHealth, StreamId, Tenant, Thresholds, Traffic, Vip,
 };
 
 /// Most services (VIP:port:protocol) of a node.
@@ -99,7 +99,7 @@ const fn by_flows(mut shape: MapShape) -> MapShape {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapShape; 35] = [
+pub const MAPS: [MapShape; 37] = [
     map(
         "SERVICES",
         MapKind::Hash,
@@ -285,6 +285,8 @@ pub const MAPS: [MapShape; 35] = [
         size_of::<StreamHealth>(),
         MAX_FLOWS,
     )),
+    map("CAPTURE", MapKind::Array, 4, size_of::<Capture>(), 1),
+    map("CAPTURES", MapKind::RingBuf, 0, 0, CAPTURES_BYTES),
 ];
 
 /// Maps that are pinned for the CLI and read by no program's packet path.
@@ -304,6 +306,8 @@ pub mod program {
     pub const TC_POD: &str = "tc_pod";
     /// XDP, never attached: carries the agent's probes into pods.
     pub const XDP_PROBE: &str = "xdp_probe";
+    /// XDP, never attached: marks a flow for capture, or takes the mark away.
+    pub const XDP_MARK: &str = "xdp_mark";
 }
 
 /// Loaded into `.rodata` before the programs are: 1 makes the XDP program decide and write `EXPLAIN` without

@@ -5,6 +5,7 @@
 //! Read [`ingress()`] first: it is the life of a packet.
 
 mod account;
+mod capture;
 mod cut;
 mod egress;
 mod fate;
@@ -18,6 +19,7 @@ mod workspace;
 
 use core::ops::DerefMut;
 
+pub use capture::{Copied, capture};
 pub use cut::{CallerShutdown, caller_shutdown, listener_shutdown};
 pub use egress::{
     COOKIE_AT, Hook, Replay, Reply, Response, Rewrite, SOCKET_ID_AT, egress, egress_of,
@@ -34,7 +36,7 @@ pub use workspace::{Field, MatchKey, Request, Workspace};
 
 use crate::{
     abi::{
-        Backend, Config, DeliveryMode, EndpointKey, Event, Flow, FlowKey, Group, GroupKey,
+        Backend, Capture, Config, DeliveryMode, EndpointKey, Event, Flow, FlowKey, Group, GroupKey,
         Handshake, Health, Load, Quota, ReturnKey, Route, RouteState, RouteStats, Secrets, Service,
         ServiceKey, SourceKey, SourceRate, SourceRateKey, Splice, SpliceStats, StreamId, Traffic,
         Vip,
@@ -115,6 +117,8 @@ pub trait Node: Sized {
     fn session_began(&self, slot: u16, route: u16);
     /// The same: it is no longer established. Never below zero.
     fn session_ended(&self, slot: u16, route: u16);
+    /// `CAPTURE`.
+    fn capture(&self) -> Option<Self::Ref<'_, Capture>>;
     /// `SPLICE_STATS`.
     fn count_splice(&self, service: u16, add: impl Fn(&mut SpliceStats));
     /// `ROUTE_STATS`.
@@ -206,7 +210,7 @@ pub enum Action {
 /// struct: each of the many exits would set each of its fields on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// From the lowest byte: action, reason, mode, bytes to strip; 1 where a flow decided; then the route (16 bits, from
+    /// From the lowest byte: action, reason, mode, bytes to strip; bits: a flow decided, it is captured; then the route (16 bits, from
     /// bit 40) and the place of the rejection in [`crate::srt::Rejection::ALL`], from 1.
     what: u64,
     /// From the lowest bits: pod port (32), slot (16), service (16).
@@ -275,6 +279,7 @@ impl Outcome {
                 | (way.mode as u64) << 16
                 | (way.strip as u64) << 24
                 | (way.by_flow as u64) << 32
+                | (way.captured as u64) << 33
                 | (way.route as u64) << 40
                 | (way.rejection as u64) << 56,
             way: way.ifindex as u64 | (way.slot as u64) << 32 | (way.service as u64) << 48,
@@ -301,6 +306,7 @@ impl Outcome {
                 ifindex: self.way as u32,
                 strip: (self.what >> 24) as u8,
                 by_flow: self.what >> 32 & 1 == 1,
+                captured: self.what >> 33 & 1 == 1,
                 route: (self.what >> 40) as u16,
                 rejection: (self.what >> 56) as u8,
             },
@@ -323,6 +329,8 @@ pub struct Delivery {
     pub strip: u8,
     /// An established flow decided, not placement.
     pub by_flow: bool,
+    /// Its flow is marked for capture: [`capture`](capture()) is to be asked.
+    pub captured: bool,
     /// Index of the route that chose the pool, 0: none did.
     pub route: u16,
     /// Of `Answer`: the place of the rejection in [`crate::srt::Rejection::ALL`], from 1; 0: it is none.

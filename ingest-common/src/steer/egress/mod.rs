@@ -8,8 +8,8 @@ pub use replay::{COOKIE_AT, Replay, Response, SOCKET_ID_AT};
 use super::{Node, cut, fate, icmp};
 use crate::{
     abi::{
-        self, Address, Backend, CutReason, DeliveryMode, EndpointKey, Flow, FlowKey, FlowState,
-        Path, ReturnKey, SERVICE_CLOSING, SERVICE_SRT,
+        self, Address, Backend, CutReason, DeliveryMode, EndpointKey, FLOW_CAPTURED, Flow, FlowKey,
+        FlowState, Path, ReturnKey, SERVICE_CLOSING, SERVICE_SRT,
     },
     packet::{Datagram, End, Frame, IPV4, IPV6, Icmp, Ip, Link, Packet, Truncated, addresses},
     reason::DropReason,
@@ -66,6 +66,8 @@ pub struct Rewrite {
     pub port: u16,
     /// The way to the client; not used on egress of the uplink.
     pub path: Path,
+    /// Its flow is marked for capture: [`super::capture`] is to be asked.
+    pub captured: bool,
 }
 
 impl Rewrite {
@@ -133,7 +135,7 @@ fn decide<const HANDSHAKES: bool, F: Frame, N: Node>(
         slot,
         now: node.now(),
     };
-    let (service, path) = match from_pod.session::<HANDSHAKES, F, N>(frame, node) {
+    let (service, path, captured) = match from_pod.session::<HANDSHAKES, F, N>(frame, node) {
         Ok(session) => session,
         Err(reply) => return Some(reply),
     };
@@ -144,6 +146,7 @@ fn decide<const HANDSHAKES: bool, F: Frame, N: Node>(
         address: vip.address,
         port: vip.port,
         path,
+        captured,
     }))
 }
 
@@ -164,13 +167,13 @@ impl FromPod<'_> {
         )
     }
 
-    /// The service and the path to the client, where the packet is a session's and goes there.
+    /// The service, the path to the client, and whether it is captured, where the packet is a session's and goes there.
     #[inline(always)]
     fn session<const HANDSHAKES: bool, F: Frame, N: Node>(
         &self,
         frame: &F,
         node: &N,
-    ) -> Result<(u16, Path), Reply> {
+    ) -> Result<(u16, Path, bool), Reply> {
         let key = self.key();
         let service = match node.returns(&key) {
             Some(service) => service,
@@ -218,7 +221,7 @@ impl FromPod<'_> {
                     let path = self.established(frame, node, &mut flow, &flow_key, &header);
                     // The session was cut, and the client must not hear of it any more.
                     let path = path.ok_or(Reply::Drop(DropReason::FlowCut))?;
-                    return Ok((service, path));
+                    return Ok((service, path, flow.marks & FLOW_CAPTURED != 0));
                 }
             }
             _ => {}
@@ -229,7 +232,7 @@ impl FromPod<'_> {
         if closing && is_srt {
             return Err(Reply::Drop(DropReason::FlowCut));
         }
-        Ok((service, path))
+        Ok((service, path, false))
     }
 
     #[inline(always)]

@@ -5,8 +5,8 @@ mod udp;
 use super::{Action, Delivery, Node, Outcome, account, cut, fate, police};
 use crate::{
     abi::{
-        BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, FLOW_POLICED, Flow, FlowKey,
-        FlowState, SERVICE_CLOSING, SERVICE_SRT, Service,
+        BACKEND_PARTIAL_CHECKSUMS, Backend, CutReason, DeliveryMode, FLOW_CAPTURED, FLOW_POLICED,
+        Flow, FlowKey, FlowState, SERVICE_CLOSING, SERVICE_SRT, Service,
     },
     packet::{Datagram, ETHERNET, End, Frame, Link, Packet, addresses, is_from},
     reason::{DropReason, PassReason},
@@ -36,6 +36,8 @@ pub(super) struct Next {
     slot: u16,
     /// An established flow decided.
     by_flow: bool,
+    /// The flow is marked for capture.
+    captured: bool,
     /// It is a handshake, and decided about elsewhere.
     handshake: bool,
     /// What a data packet adds to the counters.
@@ -50,6 +52,7 @@ impl Next {
         reason: PassReason::NoFlow,
         slot: 0,
         by_flow: false,
+        captured: false,
         handshake: false,
         data: account::Data::NONE,
         listener_id: 0,
@@ -117,6 +120,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             next.slot,
             next.by_flow,
         );
+        way.captured = next.captured;
         if next.action == Action::Cut {
             if !node.dry_run() {
                 cut::rewrite(frame, self.packet, &self.key, &backend, next.listener_id)?;
@@ -182,6 +186,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
             police(node, flow, self.datagram.payload, now)?;
         }
         let mut next = Next::deliver(slot, true);
+        next.captured = flow.marks & FLOW_CAPTURED != 0;
         let cutting = match FlowState::from_u8(flow.state) {
             FlowState::Established => {
                 let backend = node.backend(slot).ok_or(DropReason::Undeliverable)?;
@@ -252,6 +257,7 @@ pub(super) fn delivery(
         ifindex: backend.ifindex,
         strip,
         by_flow,
+        captured: false,
         route: 0,
         rejection: 0,
     }

@@ -2,7 +2,9 @@
 
 use super::{Next, Session};
 use crate::{
-    abi::{FlowState, ReturnKey, SERVICE_AFFINITY, SERVICE_CLOSING, SERVICE_ELSEWHERE},
+    abi::{
+        FLOW_CAPTURED, FlowState, ReturnKey, SERVICE_AFFINITY, SERVICE_CLOSING, SERVICE_ELSEWHERE,
+    },
     maglev,
     packet::Frame,
     reason::DropReason,
@@ -15,9 +17,11 @@ impl<I: Fn() -> u32> Session<'_, I> {
     #[inline(always)]
     pub(super) fn udp<F: Frame, N: Node>(&self, frame: &F, node: &N) -> Result<Next, DropReason> {
         let now = node.now();
-        let known = self.udp_flow(node, now);
+        let (known, captured) = self.udp_flow(node, now);
         if known != maglev::EMPTY {
-            return Ok(Next::deliver(known, true));
+            let mut next = Next::deliver(known, true);
+            next.captured = captured;
+            return Ok(next);
         }
         if self.is(SERVICE_CLOSING) {
             return Ok(Next::NO_FLOW);
@@ -62,17 +66,18 @@ impl<I: Fn() -> u32> Session<'_, I> {
         }
     }
 
+    /// The slot of the flow that goes on, or [`maglev::EMPTY`]; and whether it is marked for capture.
     #[inline(always)]
-    fn udp_flow<N: Node>(&self, node: &N, now: u64) -> u16 {
+    fn udp_flow<N: Node>(&self, node: &N, now: u64) -> (u16, bool) {
         let Some(mut flow) = node.flow(&self.key) else {
-            return maglev::EMPTY;
+            return (maglev::EMPTY, false);
         };
         if FlowState::from_u8(flow.state) != FlowState::Established {
-            return maglev::EMPTY;
+            return (maglev::EMPTY, false);
         }
         let slot = flow.slot;
         let (Some(backend), Some(health)) = (node.backend(slot), node.health(slot)) else {
-            return maglev::EMPTY;
+            return (maglev::EMPTY, false);
         };
         let goes_on = fate::fate(&flow, &backend, &health, now) == 0 && !self.is(SERVICE_CLOSING);
         if !node.dry_run() {
@@ -87,6 +92,7 @@ impl<I: Fn() -> u32> Session<'_, I> {
                 flow.ended_ns = now;
             }
         }
-        if goes_on { slot } else { maglev::EMPTY }
+        let captured = flow.marks & FLOW_CAPTURED != 0;
+        (if goes_on { slot } else { maglev::EMPTY }, captured)
     }
 }
