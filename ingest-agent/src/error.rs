@@ -1,6 +1,6 @@
 //! What a command can end with, and its exit code.
 
-use std::{error::Error as _, io, net::SocketAddr};
+use std::{error::Error as _, io, net::SocketAddr, path::PathBuf};
 
 use crate::{cluster, dataplane, ports, reconcile::PlanError, source};
 
@@ -91,6 +91,30 @@ pub enum Error {
         /// The services.
         candidates: String,
     },
+    /// No stream is meant by that.
+    #[error("no live stream {wanted}; `ingest-agent streams` lists them")]
+    NoSuchStream {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// More than one stream is.
+    #[error(
+        "{wanted} is the Stream ID of several streams: name one by its client, any of {clients}"
+    )]
+    WhichStream {
+        /// What was asked for.
+        wanted: String,
+        /// Their clients.
+        clients: String,
+    },
+    /// A capture could not be written.
+    #[error("writing {} failed", path.display())]
+    CaptureFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// `doctor` found what will not work.
     #[error("{failures} of {checks} checks failed; their remedies are above")]
     Unfit {
@@ -122,12 +146,15 @@ impl Error {
             | Self::NoTerminal
             | Self::NoSuchBackend { .. }
             | Self::NoSuchService { .. }
-            | Self::WhichService { .. } => 2,
+            | Self::WhichService { .. }
+            | Self::NoSuchStream { .. }
+            | Self::WhichStream { .. } => 2,
             Self::Dataplane(_)
             | Self::Ports(_)
             | Self::PortsEnded
             | Self::Runtime { .. }
             | Self::Output(_)
+            | Self::CaptureFile { .. }
             | Self::Unfit { .. } => 1,
         }
     }

@@ -15,6 +15,7 @@ fn every_program_loads() {
     for name in [
         program::XDP_INGEST,
         program::XDP_PROBE,
+        program::XDP_MARK,
         program::TC_UPLINK_IN,
         program::TC_UPLINK_OUT,
         program::TC_POD,

@@ -1,6 +1,6 @@
 //! One file a subcommand. Each reads plain data, shapes it into documented rows (stable JSON field names) and prints.
 //!
-//! Only `run` keeps state; only `drain` and `unload` change any.
+//! Only `run` keeps state; only `drain`, `unload` and `capture` change any.
 
 pub(crate) mod backends;
 mod begin;
@@ -49,7 +49,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Backends => backends::run(&pin_root, output),
         Command::Streams(args) => streams::run(&pin_root, output, &args),
         Command::Top(args) => top::run(&pin_root, &args),
-        Command::Capture(args) => capture::run(&pin_root, &args),
+        Command::Capture(args) => runtime()?.block_on(capture::run(&pin_root, &args)),
         Command::Routes => routes::run(&pin_root, output),
         Command::Explain(args) => explain::run(&pin_root, output, &args),
         Command::Drain(args) => drain::run(&pin_root, output, &args),

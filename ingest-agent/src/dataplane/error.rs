@@ -301,6 +301,12 @@ pub enum Error {
         /// The namespace.
         netns: PathBuf,
     },
+    /// Another process captures.
+    #[error("process {pid} captures a stream: one capture a node; wait for its end, or stop it")]
+    Capturing {
+        /// The process, as its PID namespace numbers it; 0: it is about to begin.
+        pid: u32,
+    },
     /// Netlink did not answer.
     #[error("asking the kernel for its interfaces failed")]
     Netlink(#[from] crate::ports::Error),
@@ -353,6 +359,7 @@ impl Error {
             Self::NoProbe { .. } => "no_probe",
             Self::PodGro { .. } => "pod_gro",
             Self::NotAdmin { .. } => "not_admin",
+            Self::Capturing { .. } => "capturing",
             Self::Netlink(_) => "netlink",
         }
     }

@@ -4,11 +4,12 @@
 //! what [`Op`](crate::reconcile::Op)s say and reports what it finds.
 //! * [`Lock`] → [`Dataplane::load`] → [`Dataplane::apply`] → [`Dataplane::attach`]: the running agent's way.
 //! * [`Reader`]: the CLI's and the metrics' way, from pins alone, whether an agent runs or not.
-//! * [`explain`], [`unload`].
+//! * [`explain`], [`unload`], [`CaptureSession`].
 //!
 //! Everything outlives the process: maps and links are pinned, and the next agent adopts them.
 
 mod apply;
+mod capture;
 mod checks;
 mod error;
 mod events;
@@ -46,6 +47,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::reconcile::PoolName;
 
 pub use self::{
+    capture::{CaptureProgress, CaptureRequest, CaptureSession, CapturedPacket},
     error::Error,
     events::EventReader,
     explain::explain,

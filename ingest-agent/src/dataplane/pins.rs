@@ -62,6 +62,10 @@ impl Pins {
         }
     }
 
+    pub(super) fn maps(&self) -> PathBuf {
+        self.schema.join(MAPS)
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.schema.join(MAPS).join(name)
     }
