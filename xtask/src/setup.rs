@@ -64,7 +64,7 @@ const BUILD: [Need; 4] = [
     Need::file("/usr/include/srt/srt.h", "libsrt-openssl-dev"),
 ];
 
-const RUN: [Need; 12] = [
+const RUN: [Need; 13] = [
     Need::program("ffmpeg", "ffmpeg"),
     Need::program("srt-live-transmit", "srt-tools"),
     Need::program("ip", "iproute2"),
@@ -72,6 +72,7 @@ const RUN: [Need; 12] = [
     Need::program("ethtool", "ethtool"),
     Need::program("bpftool", "bpftool"),
     Need::program("tcpdump", "tcpdump"),
+    Need::program("tshark", "tshark"),
     Need::program("ps", "procps"),
     Need::program("nsenter", "util-linux"),
     Need::file("/usr/lib/cni/ptp", "containernetworking-plugins"),

@@ -1,6 +1,6 @@
 //! Which stream is meant: by its id, its whole Stream ID, or its client.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::net::SocketAddr;
 
 use ingest_common::abi::{Flow, FlowKey, FlowState, StreamId};
 
@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     output::socket,
     reconcile::{from_abi, to_abi},
+    view::View,
 };
 
 /// A stream to capture.
@@ -22,18 +23,21 @@ pub(super) struct Chosen {
 
 /// The live stream that `wanted` means.
 pub(super) fn choose(reader: &Reader, wanted: &str) -> Result<Chosen, Error> {
-    let flows: HashMap<FlowKey, Flow> = reader.flows()?.into_iter().collect();
-    let asked = reader.stream_ids()?;
-    let live = flows
-        .iter()
-        .filter(|(_, flow)| FlowState::from_u8(flow.state) == FlowState::Established);
-    let mut fitting: Vec<_> = live
-        .filter(|(key, flow)| {
-            is_client(key, wanted)
-                || asked
-                    .get(key)
-                    .is_some_and(|asked| asks(asked, flow, wanted))
+    // One look is enough to tell who is who.
+    let mut view = View::default();
+    view.observe(reader.reading()?, |key| {
+        reader.stream_id(key).ok().flatten()
+    });
+    let mut fitting: Vec<_> = view
+        .streams()
+        .filter(|stream| FlowState::from_u8(stream.flow.state) == FlowState::Established)
+        .filter(|stream| {
+            let asked = stream.asked.as_deref();
+            is_client(&stream.key, wanted)
+                || stream.identity.id() == wanted
+                || asked.is_some_and(|asked| asks(asked, &stream.flow, wanted))
         })
+        .map(|stream| (&stream.key, &stream.flow))
         .collect();
     fitting.sort_by_key(|(key, _)| **key);
     let nothing = || Error::NoSuchStream {
