@@ -163,7 +163,14 @@ impl Agent {
         self.process.as_mut().context("the agent does not run")
     }
 
-    /// What it logged.
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        let process = self.process.as_ref();
+        let lines = process.map(|process| [process.stdout(), process.stderr()].concat());
+        lines.unwrap_or_default().join("\n")
+    }
+
+    /// The last lines of that, for messages.
     pub fn said(&self) -> String {
         self.process.as_ref().map(Process::said).unwrap_or_default()
     }

@@ -9,6 +9,7 @@
 //! * [`agent`]: the agent under test; [`config`]: its file; [`nft`]: kube-proxy's way, for comparison.
 //! * [`prometheus`]: a Prometheus that scrapes it.
 //! * [`browser`]: headless Chromium, for the page.
+//! * [`planted`]: what callers tell and nobody else is to read.
 //! * [`cluster`]: a Kubernetes API server, and pods made by CNI plugins.
 //!
 //! It must not know how the agent or the kernel programs work: it sees their command line, their JSON and the
@@ -29,6 +30,7 @@ pub mod fixtures;
 pub mod netns;
 pub mod nft;
 pub mod peers;
+pub mod planted;
 pub mod process;
 pub mod prometheus;
 pub mod raw;

@@ -127,12 +127,18 @@ impl Client {
         Ok(serde_json::to_value(found)?)
     }
 
-    /// `reason: note` of all Events about `kind` `name`.
-    pub fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+    /// All Events, whole.
+    pub fn all_events(&self) -> Result<Vec<DynamicObject>> {
         let events = Kind::new("events.k8s.io/v1", "Event", None);
         let listed = self.call("listing events".to_owned(), async move |client| {
             events.of(client).list(&ListParams::default()).await
         })?;
+        Ok(listed.items)
+    }
+
+    /// `reason: note` of all Events about `kind` `name`.
+    pub fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+        let listed = self.all_events()?;
         let about = |event: &&DynamicObject| {
             event.data["regarding"]["kind"] == kind && event.data["regarding"]["name"] == name
         };
@@ -140,7 +146,7 @@ impl Client {
             let text = |field: &str| event.data[field].as_str().unwrap_or_default().to_owned();
             format!("{}: {}", text("reason"), text("note"))
         };
-        Ok(listed.items.iter().filter(about).map(told).collect())
+        Ok(listed.iter().filter(about).map(told).collect())
     }
 
     /// Waits for an Event of `reason` about `kind` `name`. Returns what it says.

@@ -3,6 +3,7 @@
 //! * [`prog`]: ns per packet of each path, by `BPF_PROG_TEST_RUN`.
 //! * [`veth`]: packets that travel from a client into a pod, by each delivery mode and by the kernel's own means.
 //! * [`scale`]: how that grows with flows and backends, what a new session costs, memory.
+//! * [`agent`]: CPU, memory and answers of the agent with ten thousand streams.
 //! * [`mod@run`]: running one path of a program many times.
 //! * [`clock`]: how time is taken, and rounds that visit every case in turn.
 //! * [`real`]: the object under test with its maps filled; [`mod@reference`]: what it is compared with.
@@ -16,6 +17,7 @@
     reason = "nanoseconds; 52 bits are plenty"
 )]
 
+mod agent;
 mod clock;
 mod frames;
 mod prog;
@@ -61,15 +63,24 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let only = arguments.only.as_str();
+    let wanted = |group: &str| only.starts_with(group) || group.starts_with(only);
+    // Before this thread is kept on one CPU, and so its children are.
+    let agent = if wanted("agent") {
+        agent::measure(arguments.quick)?
+    } else {
+        Vec::new()
+    };
     let cpu = clock::pin(arguments.cpu)?;
     let effort = if arguments.quick {
         clock::Effort::QUICK
     } else {
         clock::Effort::FULL
     };
-    let only = arguments.only.as_str();
-    let wanted = |group: &str| only.starts_with(group) || group.starts_with(only);
     let mut report = report::Report::new(cpu);
+    if wanted("agent") {
+        report.figures("the agent with 10,000 streams", agent);
+    }
     if wanted("prog") {
         report.extend("ns per packet of a program", prog::measure(&effort, only)?);
     }
