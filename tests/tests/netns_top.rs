@@ -28,7 +28,10 @@ fn scene() -> (Scene, Vec<Caller>) {
         "auto",
         &ListenerOptions::default(),
         &[],
-        |config, _| config.with_thresholds("minBitrate: 1000000, minBitrateFor: 2s"),
+        |config, _| {
+            let config = config.stream();
+            config.with_thresholds("minBitrate: 1000000, minBitrateFor: 2s")
+        },
     )
     .unwrap();
     let silent = CallerOptions {
@@ -83,7 +86,9 @@ fn wait_order(terminal: &Terminal, names: &[&str]) {
 fn top_shows_sorts_filters_and_gives_the_terminal_back() {
     let (scene, _callers) = scene();
     let mut terminal = top(&scene, &["--stream-ids", "full"], 30, 170);
-    terminal.wait_for("stalled: encoder_stop", LIMIT).unwrap();
+    terminal
+        .wait_for("stalled: encoder_stopped", LIMIT)
+        .unwrap();
     terminal.wait_for("warning: low_bitrate", LIMIT).unwrap();
     wait_order(
         &terminal,
@@ -156,7 +161,9 @@ fn write_image(scene: &Scene) {
         return;
     }
     let mut terminal = top(scene, &[], 46, 150);
-    terminal.wait_for("stalled: encoder_stop", LIMIT).unwrap();
+    terminal
+        .wait_for("stalled: encoder_stopped", LIMIT)
+        .unwrap();
     std::thread::sleep(Duration::from_mins(1));
     terminal.send("j\r").unwrap();
     terminal.wait_for("bitrate, up to ", LIMIT).unwrap();
@@ -187,7 +194,9 @@ fn top_needs_no_agent_and_heeds_sigterm() {
     let mut terminal = top(&scene, &["--stream-ids", "full"], 30, 170);
     terminal.wait_for("no agent: judged here", LIMIT).unwrap();
     terminal.wait_for("4 streams", LIMIT).unwrap();
-    terminal.wait_for("stalled: encoder_stop", LIMIT).unwrap();
+    terminal
+        .wait_for("stalled: encoder_stopped", LIMIT)
+        .unwrap();
     terminal.wait_for("warning: low_bitrate", LIMIT).unwrap();
     let text = terminal.wait_for("\\u{1b}[2J\\u{1b}[Hevil", LIMIT).unwrap();
     assert!(

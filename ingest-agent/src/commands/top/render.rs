@@ -23,6 +23,8 @@ use crate::{
 
 /// From this height on the streams stay in sight beside a detail.
 const TALL: u16 = 40;
+/// From this width on the longest reason fits.
+const WIDE: u16 = 120;
 /// Lines that a detail needs then.
 const DETAIL: u16 = 24;
 
@@ -226,7 +228,11 @@ fn streams(frame: &mut Frame<'_>, area: Rect, model: &mut Model, theme: Theme) {
         };
         Some(Row::new(cells).style(style))
     });
-    let table = Table::new(rows, places.iter().map(|place| place.width))
+    let widths = places.iter().map(|place| match place.column {
+        Some(Column::State) if area.width >= WIDE => Constraint::Length(28),
+        _ => place.width,
+    });
+    let table = Table::new(rows, widths)
         .header(Row::new(titles))
         .column_spacing(1);
     frame.render_widget(table, area);
