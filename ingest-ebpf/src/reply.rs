@@ -29,7 +29,8 @@ pub fn decide(ctx: *mut __sk_buff, hook: Hook) -> i32 {
         },
         done => done,
     };
-    if done < CAPTURED {
+    // The least verdict is NEXT.
+    if done < CAPTURED + NEXT {
         return done;
     }
     capture::down(ctx);
