@@ -4,6 +4,7 @@
 //! shows nothing to people: [`row`] does. The agent has one [`View`] and shares it ([`Shared`]) with the metrics and the
 //! page; `streams` and `top` have their own, from the pins.
 
+mod entry;
 mod identity;
 mod judge;
 mod observe;
@@ -236,3 +237,6 @@ pub struct Failover {
 
 /// The agent's view, for its server: locked for as long as rows are made of it.
 pub type Shared = Arc<Mutex<View>>;
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,12 @@ use std::{
 };
 
 use ingest_common::abi::{
-    CutReason, Flow, FlowKey, FlowState, StreamHealth, StreamId, StreamState, Thresholds,
+    Flow, FlowKey, FlowState, StreamHealth, StreamId, StreamState, Thresholds,
 };
 
 use super::{
-    BackendName, Change, Failover, Identity, Moment, Names, Rates, Reading, Stream,
+    Change, Failover, Identity, Moment, Names, Rates, Reading, Stream,
+    entry::{BothNames, Entry, backend_of},
     identity::{Callers, Ended, Returns},
     judge::{Facts, Judge},
     rates::Meter,
@@ -39,82 +40,6 @@ pub struct View {
     round: u64,
     /// Streams that have a history.
     histories: usize,
-}
-
-/// A stream with what is needed to measure and to judge it.
-#[derive(Debug)]
-struct Entry {
-    stream: Stream,
-    meter: Meter,
-    judge: Judge,
-    /// The last reading that it was in.
-    round: u64,
-    /// Whether it counts as a session of its caller: until its end has been seen.
-    counts: bool,
-    /// State and reasons that were told of the key.
-    told: (StreamState, u16),
-}
-
-impl Entry {
-    fn end(&mut self, callers: &mut Callers, names: &BothNames<'_>) {
-        if !mem::take(&mut self.counts) {
-            return;
-        }
-        let Stream {
-            key,
-            flow,
-            identity,
-            asked,
-            ..
-        } = &self.stream;
-        let mut ended = Ended::of(flow, names.pod(flow));
-        let established = FlowState::from_u8(flow.state) == FlowState::Established;
-        if established && names.is_gone(flow) {
-            // Its port was taken over by its next session before anyone saw the cut.
-            ended.cut = Some(Some(CutReason::BackendGone));
-        }
-        let has_id = asked.as_ref().is_some_and(|asked| asked.length > 0);
-        callers.end(*identity, key, has_id, ended);
-    }
-
-    fn adopt(&mut self, health: &StreamHealth, thresholds: Thresholds) {
-        let stream = &mut self.stream;
-        stream.state = StreamState::from_u8(health.state);
-        stream.reasons = health.reasons;
-        stream.since_ns = health.since_ns;
-        stream.reconnects = stream.reconnects.max(health.reconnects);
-        stream.failovers = stream.failovers.max(health.failovers);
-        self.told = (stream.state, stream.reasons);
-        self.judge.adopt(health, thresholds);
-    }
-}
-
-/// Names now, and a reading ago.
-struct BothNames<'a> {
-    now: &'a Names,
-    before: &'a Names,
-}
-
-impl BothNames<'_> {
-    /// The name of a flow's pod.
-    fn pod(&self, flow: &Flow) -> Option<String> {
-        [self.now, self.before]
-            .into_iter()
-            .find_map(|names| backend_of(names, flow))
-            .map(|backend| backend.name.clone())
-    }
-
-    /// Whether a flow's pod was there and is not.
-    fn is_gone(&self, flow: &Flow) -> bool {
-        backend_of(self.now, flow).is_none() && backend_of(self.before, flow).is_some()
-    }
-}
-
-fn backend_of<'a>(names: &'a Names, flow: &Flow) -> Option<&'a BackendName> {
-    names
-        .backends
-        .get(&flow.slot)
-        .filter(|backend| backend.incarnation == flow.incarnation)
 }
 
 fn is_established(flow: &Flow) -> bool {
