@@ -179,7 +179,8 @@ fn write_image(scene: &Scene) {
 #[ignore = "needs root: cargo xtask test"]
 fn top_needs_no_agent_and_heeds_sigterm() {
     let (mut scene, mut callers) = scene();
-    let hostile = "#!::r=\x1b[2J\x1b[Hevil,m=publish";
+    // The kernel refuses ASCII's control characters; these are Unicode's: write leftwards, and CSI.
+    let hostile = "#!::r=\u{202e}\u{9b}2Jevil,m=publish";
     let options = CallerOptions::lasting(2e6, SECONDS);
     let caller = Caller::start(&scene.topology.client, &scene.target(hostile), &options).unwrap();
     callers.push(caller);
@@ -198,7 +199,7 @@ fn top_needs_no_agent_and_heeds_sigterm() {
         .wait_for("stalled: encoder_stopped", LIMIT)
         .unwrap();
     terminal.wait_for("warning: low_bitrate", LIMIT).unwrap();
-    let text = terminal.wait_for("\\u{1b}[2J\\u{1b}[Hevil", LIMIT).unwrap();
+    let text = terminal.wait_for("\\u{202e}\\u{9b}2Je", LIMIT).unwrap();
     assert!(
         text.contains("STATE▼") && text.contains("live/good"),
         "{text}"
