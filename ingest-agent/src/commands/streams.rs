@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Characters of a Stream ID in the table; `-o json` has all of it.
-const STREAM_ID_SHOWN: usize = 36;
+const STREAM_ID_SHOWN: usize = 34;
 
 pub(super) fn run(pin_root: &Path, output: Output, args: &Streams) -> Result<(), Error> {
     let mut watch = Watch::open(pin_root)?;

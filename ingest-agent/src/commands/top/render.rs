@@ -157,7 +157,7 @@ const PLACES: [Place; 11] = [
     place(
         Some(Column::StreamId),
         "STREAM ID",
-        Constraint::Fill(2),
+        Constraint::Fill(3),
         0,
         false,
     ),
@@ -165,7 +165,7 @@ const PLACES: [Place; 11] = [
         Some(Column::Client),
         "CLIENT",
         Constraint::Length(21),
-        130,
+        160,
         false,
     ),
     place(Some(Column::Pod), "POD", Constraint::Fill(1), 100, false),
@@ -173,7 +173,7 @@ const PLACES: [Place; 11] = [
         Some(Column::Route),
         "ROUTE",
         Constraint::Fill(1),
-        160,
+        190,
         false,
     ),
     place(

@@ -93,7 +93,7 @@ fn screen(terminal: &mut Terminal<TestBackend>, model: &mut Model) -> Vec<String
 }
 
 fn shown(model: &mut Model) -> Vec<String> {
-    screen(&mut terminal(170, 30), model)
+    screen(&mut terminal(200, 30), model)
 }
 
 fn press(model: &mut Model, keys: &str) {
@@ -335,7 +335,7 @@ fn the_detail_tells_everything_of_a_stream() {
         let charts = if columns > 150 {
             "loss, up to 2.0%"
         } else {
-            "▁▁▂▂▃"
+            "▃▃▃▄▄▄"
         };
         assert!(text.contains(charts), "{text}");
     }
