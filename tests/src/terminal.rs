@@ -119,7 +119,7 @@ impl Terminal {
 
     /// What stands on the screen, in lines.
     pub fn text(&self) -> String {
-        self.with(|screen| screen.contents())
+        self.with(vt100::Screen::contents)
     }
 
     /// What stands on the screen, as a picture.

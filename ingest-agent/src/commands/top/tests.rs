@@ -86,7 +86,7 @@ fn screen(terminal: &mut Terminal<TestBackend>, model: &mut Model) -> Vec<String
         .content
         .chunks(width)
         .map(|line| {
-            let line: String = line.iter().map(|cell| cell.symbol()).collect();
+            let line: String = line.iter().map(ratatui::buffer::Cell::symbol).collect();
             line.trim_end().to_owned()
         })
         .collect()
