@@ -127,7 +127,7 @@ impl StreamQuery {
             Sort::Loss => numbers(x.loss, y.loss),
             Sort::Rtt => numbers(x.rtt_ms, y.rtt_ms),
             Sort::Age => x.age_seconds.total_cmp(&y.age_seconds),
-            Sort::Returns => (x.reconnects + x.failovers).cmp(&(y.reconnects + y.failovers)),
+            Sort::Returns => x.reconnects.cmp(&y.reconnects),
         };
         let by = match self.order {
             Order::Asc => by,

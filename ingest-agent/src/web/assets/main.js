@@ -119,10 +119,10 @@ function showAge() {
     return;
   }
   const since = Date.now() - state.answered.getTime();
+  setLost(!state.paused && since > LOST);
   const word = state.paused ? "paused" : state.lost ? "lost" : "live";
   write(byId("age-text"), `${word}, ${since < 2000 ? "now" : `${Math.round(since / 1000)} s ago`}`);
   dot.dataset.state = word;
-  setLost(!state.paused && since > LOST);
 }
 
 function setLost(lost) {

@@ -262,7 +262,7 @@ class Row {
     this.sparks.bitrate.draw(history.bitrate, 1000);
     this.sparks.loss.draw(history.loss, 0.02);
     this.sparks.rtt.draw(history.rtt_ms, 1);
-    const returns = row.reconnects + row.failovers;
+    const returns = row.reconnects;
     write(this.returns, returns === 0 ? none : count(returns));
     write(this.age, duration(row.age_seconds));
   }
