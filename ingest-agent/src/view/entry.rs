@@ -6,7 +6,7 @@ use ingest_common::abi::{CutReason, Flow, FlowState, StreamHealth, StreamState, 
 
 use super::{
     BackendName, Names, Stream,
-    identity::{Callers, Ended},
+    identity::{Callers, Ended, How},
     judge::Judge,
     rates::Meter,
 };
@@ -42,7 +42,7 @@ impl Entry {
         let established = FlowState::from_u8(flow.state) == FlowState::Established;
         if established && names.is_gone(flow) {
             // Its port was taken over by its next session before anyone saw the cut.
-            ended.cut = Some(Some(CutReason::BackendGone));
+            ended.how = How::Cut(Some(CutReason::BackendGone));
         }
         let has_id = asked.as_ref().is_some_and(|asked| asked.length > 0);
         callers.end(*identity, key, has_id, ended);

@@ -42,12 +42,21 @@ impl Identity {
     }
 }
 
+/// Whose doing a session's end was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// One of its ends'.
+    Left,
+    /// It was cut; why, where that is known.
+    Cut(Option<CutReason>),
+}
+
 /// How a session has ended.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) at_ns: u64,
-    /// It was cut; why, where that is known.
-    pub(super) cut: Option<Option<CutReason>>,
+    /// Whose doing it was.
+    pub(super) how: How,
     /// The pod it was at.
     pub(super) from: Option<String>,
 }
@@ -62,7 +71,11 @@ impl Ended {
             } else {
                 flow.ended_ns
             },
-            cut: is_cut.then(|| CutReason::from_u8(flow.cut_reason)),
+            how: if is_cut {
+                How::Cut(CutReason::from_u8(flow.cut_reason))
+            } else {
+                How::Left
+            },
             from,
         }
     }
@@ -83,7 +96,7 @@ impl Returns {
             reconnects: self.reconnects.saturating_add(1),
             failovers: self
                 .failovers
-                .saturating_add(u32::from(ended.cut.is_some())),
+                .saturating_add(u32::from(ended.how != How::Left)),
         }
     }
 }
@@ -105,9 +118,9 @@ struct Caller {
 impl Caller {
     /// The end of a session that nobody has ended: its encoder is elsewhere.
     fn unheard(&self) -> Option<Ended> {
-        (self.sessions > 0).then(|| Ended {
+        (self.sessions > 0).then_some(Ended {
             at_ns: self.heard_ns,
-            cut: None,
+            how: How::Left,
             from: None,
         })
     }
@@ -181,7 +194,7 @@ impl Callers {
         caller.sessions = caller.sessions.saturating_sub(1);
         caller.seen_ns = caller.seen_ns.max(ended.at_ns);
         if !has_id {
-            if ended.cut.is_some() && self.cut.len() < MOST {
+            if ended.how != How::Left && self.cut.len() < MOST {
                 self.cut
                     .insert((key.service, key.address), (ended, caller.returns));
             }

@@ -150,10 +150,10 @@ impl Judge {
         if FlowState::from_u8(flow.state) != FlowState::Established {
             return (StreamState::Ending, 0);
         }
-        let pod_silent = self.pod_silent(facts);
+        let pod_silent = pod_silent(facts);
         let stalled = self.stalled(facts);
         if let Some(measured) = facts.measured {
-            self.weigh(facts, measured, stalled);
+            self.weigh(facts, measured, stalled.is_some());
         }
         let reasons = [
             (Reason::LowBitrate, self.low_bitrate.held),
@@ -164,7 +164,7 @@ impl Judge {
         ]
         .into_iter()
         .filter_map(|(reason, holds)| holds.then_some(reason))
-        .chain(stalled.flatten())
+        .chain(stalled)
         .fold(0, |bits, reason| bits | reason.bit());
         let draining = facts
             .backend
@@ -181,8 +181,8 @@ impl Judge {
         (state, reasons)
     }
 
-    /// Whether no data comes, and why, where that is not the pod's silence.
-    fn stalled(&mut self, facts: &Facts<'_>) -> Option<Option<Reason>> {
+    /// Why no data comes; `None` where it does.
+    fn stalled(&mut self, facts: &Facts<'_>) -> Option<Reason> {
         let flow = facts.flow;
         let data = data_packets(flow);
         if data != self.data {
@@ -200,32 +200,22 @@ impl Judge {
             let up = silent_for(flow.up.seen_ns) > ms(long).max(HEARD_WITHIN);
             let down = silent_for(flow.down.seen_ns) > ms(long).max(HEARD_WITHIN);
             return (up || down).then_some(if up {
-                Some(Reason::EncoderUnreachable)
+                Reason::EncoderUnreachable
             } else {
-                Some(Reason::PodSilent)
+                Reason::PodSilent
             });
         }
         if facts.now_ns.saturating_sub(self.data_ns) < ms(long) {
             return None;
         }
-        Some(Some(if gone {
+        Some(if gone {
             Reason::EncoderUnreachable
         } else {
             Reason::EncoderStopped
-        }))
+        })
     }
 
-    /// Whether data went up last, and the pod has said nothing since.
-    fn pod_silent(&self, facts: &Facts<'_>) -> bool {
-        let (up, down) = (&facts.flow.up, &facts.flow.down);
-        let since = up.unanswered_since_ns.max(down.seen_ns);
-        facts.flow.caller_id != 0
-            && up.unanswered > 0
-            && up.answered_mark == down.packets as u32
-            && facts.now_ns.saturating_sub(since) > ANSWERS_WITHIN
-    }
-
-    fn weigh(&mut self, facts: &Facts<'_>, measured: Measured, stalled: Option<Option<Reason>>) {
+    fn weigh(&mut self, facts: &Facts<'_>, measured: Measured, is_stalled: bool) {
         let Facts {
             now_ns,
             flow,
@@ -235,7 +225,7 @@ impl Judge {
         } = facts;
         let span = (measured.since_ns, *now_ns);
         let reader = is_reader(flow);
-        if stalled.is_some() || reader || thresholds.min_bitrate == 0 {
+        if is_stalled || reader || thresholds.min_bitrate == 0 {
             self.low_bitrate.reset();
         } else {
             self.weigh_bitrate(facts, span);
@@ -299,6 +289,16 @@ impl Judge {
         self.pod_buffer
             .take(span, sign, RAISED_AFTER, CLEARED_AFTER);
     }
+}
+
+/// Whether data went up last, and the pod has said nothing since.
+fn pod_silent(facts: &Facts<'_>) -> bool {
+    let (up, down) = (&facts.flow.up, &facts.flow.down);
+    let since = up.unanswered_since_ns.max(down.seen_ns);
+    facts.flow.caller_id != 0
+        && up.unanswered > 0
+        && up.answered_mark == down.packets as u32
+        && facts.now_ns.saturating_sub(since) > ANSWERS_WITHIN
 }
 
 /// The latency of the stream's direction, ms: what the two agreed on, or else the least that it can be.

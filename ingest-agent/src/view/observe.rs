@@ -12,7 +12,7 @@ use ingest_common::abi::{
 use super::{
     Change, Failover, Identity, Moment, Names, Rates, Reading, Stream,
     entry::{BothNames, Entry, backend_of},
-    identity::{Callers, Ended, Returns},
+    identity::{Callers, Ended, How, Returns},
     judge::{Facts, Judge},
     rates::Meter,
 };
@@ -215,9 +215,9 @@ impl View {
                 self.callers.adopt(identity, health.into());
                 returns = health.into();
             }
-            (None, Some(Ended { at_ns, cut, from })) => match cut {
-                None => changes.push(Change::Reconnected { key }),
-                Some(reason) => {
+            (None, Some(Ended { at_ns, how, from })) => match how {
+                How::Left => changes.push(Change::Reconnected { key }),
+                How::Cut(reason) => {
                     let service = self.reading.names.services.get(&key.service);
                     let failover = Failover {
                         identity,

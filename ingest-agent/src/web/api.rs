@@ -113,7 +113,7 @@ fn stamp(view: &View) -> Stamp {
     let age = Duration::from_nanos(dataplane::now_ns().saturating_sub(read_ns));
     Stamp {
         at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        viewed_ms: (read_ns != 0).then(|| age.as_millis() as u64),
+        viewed_ms: (read_ns != 0).then_some(age.as_millis() as u64),
     }
 }
 
