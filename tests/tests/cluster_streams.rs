@@ -1,7 +1,5 @@
 //! A stream that is not well is told at its pod and at its Service, and that it is well again.
 
-#![expect(clippy::unwrap_used, reason = "a test panics")]
-
 use std::time::Duration;
 
 use ingest_tests::cluster::cni::Plugin;

@@ -1,6 +1,8 @@
 //! A real Prometheus scrapes a real agent: its metrics are well formed, its alerts load, and what alerts and dashboard ask
 //! has an answer.
 
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
 mod alerts;
 
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! How every stream is: rates, losses and states, from what the maps say once a second.
 //!
 //! Pure: it is given [`Reading`]s and keeps what it needs of the ones before. It knows no maps, no clock and no I/O, and
-//! shows nothing to people: [`row`] does. The agent has one [`View`] and shares it ([`Shared`]) with the metrics and the
+//! shows nothing to people: the rows do. The agent has one [`View`] and shares it ([`Shared`]) with the metrics and the
 //! page; `streams` and `top` have their own, from the pins.
 
 mod entry;

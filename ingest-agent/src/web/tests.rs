@@ -21,7 +21,7 @@ use crate::{
 const SECRET: &str = "#!::u=<img src=x onerror=alert(1)>,r=hunter2secret";
 const NOW: u64 = 100_000_000_000;
 
-fn asked(text: &str) -> Option<Box<abi::StreamId>> {
+fn asked(text: &str) -> Box<abi::StreamId> {
     let mut asked = abi::StreamId {
         length: text.len() as u16,
         caller_id: 7,
@@ -29,7 +29,7 @@ fn asked(text: &str) -> Option<Box<abi::StreamId>> {
         ..Default::default()
     };
     asked.text[..text.len()].copy_from_slice(text.as_bytes());
-    Some(Box::new(asked))
+    Box::new(asked)
 }
 
 fn stream(number: u16, state: StreamState, reasons: u16) -> Stream {
@@ -51,7 +51,7 @@ fn stream(number: u16, state: StreamState, reasons: u16) -> Stream {
             service: 1,
             hash: number.into(),
         },
-        asked: asked(&format!("{SECRET}{number:02}")),
+        asked: Some(asked(&format!("{SECRET}{number:02}"))),
         state,
         reasons,
         since_ns: NOW - 1_000_000_000,
@@ -59,7 +59,7 @@ fn stream(number: u16, state: StreamState, reasons: u16) -> Stream {
             bitrate: f64::from(number) * 1e6,
             packets: 100.0,
             loss: f64::from(number % 5) / 100.0,
-            rtt_ms: (number % 3 != 0).then(|| f64::from(number)),
+            rtt_ms: (!number.is_multiple_of(3)).then(|| f64::from(number)),
             ..Rates::default()
         },
         reconnects: u32::from(number == 4),
@@ -106,7 +106,7 @@ fn ten() -> View {
             service: 1,
             hash: number,
         },
-        asked: asked(SECRET),
+        asked: Some(asked(SECRET)),
         at_ns: NOW - 30_000_000_000 + number,
         took_ns: 120_000_000,
         reason: Some(CutReason::Unreachable),
@@ -189,6 +189,7 @@ async fn numbers(router: &Router, query: &str) -> Vec<u64> {
     let (status, list) = json(router, &format!("/api/v1/streams{query}")).await;
     assert_eq!(status, StatusCode::OK, "{query}: {list}");
     let streams = list["streams"].as_array().unwrap();
+    #[expect(clippy::cast_sign_loss, reason = "no bitrate is negative")]
     let number = |s: &Value| (s["bitrate"].as_f64().unwrap() / 1e6).round() as u64;
     streams.iter().map(number).collect()
 }

@@ -42,7 +42,7 @@ fn noise(seed: u32, at: u32) -> f32 {
     x ^= x >> 15;
     x = x.wrapping_mul(0xc2b2_ae35);
     x ^= x >> 13;
-    (x % 10_000) as f32 / 10_000.0
+    f32::from((x % 10_000) as u16) / 10_000.0
 }
 
 /// An encoder of some Mbit/s, not well where `state` says so.
@@ -58,7 +58,7 @@ pub(crate) fn stream(number: u32, name: &str, state: StreamState) -> Stream {
         ..Default::default()
     };
     asked.text[..name.len()].copy_from_slice(name.as_bytes());
-    let rate = 2.5e6 + 1.5e6 * (number % 5) as f32;
+    let rate = 2.5e6 + 1.5e6 * f32::from((number % 5) as u8);
     let history = (0..60).map(|at| {
         let fall = if state == StreamState::Warning && at > 40 {
             0.3
@@ -78,7 +78,7 @@ pub(crate) fn stream(number: u32, name: &str, state: StreamState) -> Stream {
             } else {
                 0.0004
             },
-            rtt_ms: 18.0 + (number % 7) as f32 * 6.0 + 5.0 * noise(number, at + 300),
+            rtt_ms: 18.0 + f32::from((number % 7) as u8) * 6.0 + 5.0 * noise(number, at + 300),
         }
     });
     let history: std::collections::VecDeque<Moment> = history.collect();

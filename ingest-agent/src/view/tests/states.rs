@@ -22,12 +22,18 @@ fn at_least_a_megabit() -> Thresholds {
     }
 }
 
+/// A rate to the nearest number.
+#[expect(clippy::cast_sign_loss, reason = "no rate is negative")]
+fn whole(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
 #[test]
 fn rates_are_of_the_time_that_has_passed() {
     let mut world = World::with_one(Thresholds::default());
     world.run(3, 100);
     assert_eq!(world.state(), ACTIVE);
-    let bitrate = |world: &World| world.stream().rates.bitrate.round() as u64;
+    let bitrate = |world: &World| whole(world.stream().rates.bitrate);
     assert_eq!(bitrate(&world), 100 * PAYLOAD * 8);
     // Two seconds between readings, with what two seconds bring.
     world.now_ns += SECOND;
@@ -52,11 +58,8 @@ fn control_packets_are_no_payload() {
     world.flow().up.packets += 50;
     world.flow().up.bytes += 50 * 20;
     world.run(1, 100);
-    assert_eq!(
-        world.stream().rates.bitrate.round() as u64,
-        100 * PAYLOAD * 8
-    );
-    assert_eq!(world.stream().rates.packets.round() as u64, 150);
+    assert_eq!(whole(world.stream().rates.bitrate), 100 * PAYLOAD * 8);
+    assert_eq!(whole(world.stream().rates.packets), 150);
     assert_eq!(world.stream().payload_bytes(), 300 * PAYLOAD);
 }
 
@@ -324,7 +327,7 @@ fn udp_counts_every_byte() {
         world.flow().up.seen_ns = now_ns;
         world.look();
     }
-    assert_eq!(world.stream().rates.bitrate.round() as u64, 8000);
+    assert_eq!(whole(world.stream().rates.bitrate), 8000);
     assert_eq!(world.state(), ACTIVE);
     world.now_ns += 3 * SECOND;
     world.look();
@@ -350,7 +353,7 @@ fn history_is_a_minute() {
     world.run(100, 100);
     let history = &world.stream().history;
     assert_eq!(history.len(), 60);
-    assert_eq!(history[59].bitrate.round() as u64, 100 * PAYLOAD * 8);
+    assert_eq!(whole(history[59].bitrate.into()), 100 * PAYLOAD * 8);
 }
 
 #[test]
