@@ -173,7 +173,8 @@ fn the_schemas_of_kubernetes_take_them() {
 
 #[test]
 fn the_yaml_is_tidy() {
-    let rules = "{extends: default, rules: {line-length: {max: 130}, document-start: disable, \
+    // The definition is made of Rust types, and an expression of CEL is one line.
+    let rules = "{extends: default, rules: {line-length: {max: 130, ignore: [streamroutes.yaml]}, document-start: disable, \
         braces: {max-spaces-inside: 1}, comments: {min-spaces-from-content: 1}}}";
     let deploy = ingest_tests::workspace().join("deploy");
     let mut command = std::process::Command::new(program("yamllint"));
