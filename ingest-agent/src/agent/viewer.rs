@@ -25,7 +25,7 @@ use crate::{
     error::Error,
     metrics::AgentMetrics,
     notice::Notice,
-    view::{self, Stream, View},
+    view::{self, View},
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -106,6 +106,9 @@ impl Viewer {
     }
 
     fn look(&mut self) -> Result<(), dataplane::Error> {
+        // Before the view is locked: a scrape does not wait for system calls.
+        let reading = self.reader.reading()?;
+        let now_ns = reading.now_ns;
         let kept = match self.kept.take() {
             Some(kept) => kept,
             None => self.reader.stream_health()?,
@@ -116,8 +119,6 @@ impl Viewer {
             view.adopt(&kept);
         }
         let kept = self.kept.insert(kept);
-        let reading = self.reader.reading()?;
-        let now_ns = reading.now_ns;
         let reader = &self.reader;
         let changes = view.observe(reading, |key| reader.stream_id(key).ok().flatten());
         self.teller.tell(&view, &changes);
@@ -149,7 +150,7 @@ fn differences(
 ) -> (Vec<(FlowKey, StreamHealth)>, Vec<FlowKey>) {
     let written = view
         .streams()
-        .map(|stream| (stream.key, health(stream)))
+        .map(|stream| (stream.key, stream.health()))
         .filter(|(key, health)| kept.get(key) != Some(health))
         .collect();
     let gone = kept
@@ -158,16 +159,4 @@ fn differences(
         .copied()
         .collect();
     (written, gone)
-}
-
-fn health(stream: &Stream) -> StreamHealth {
-    StreamHealth {
-        since_ns: stream.since_ns,
-        caller_id: stream.flow.caller_id,
-        reconnects: stream.reconnects,
-        failovers: stream.failovers,
-        state: stream.state as u8,
-        reasons: stream.reasons,
-        ..StreamHealth::default()
-    }
 }

@@ -3,9 +3,7 @@
 //! Owns who may capture: one process at a time. Chooses no flow and understands no packet.
 
 use std::{
-    fmt,
     fs::{File, TryLockError},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::Path,
     time::Duration,
 };
@@ -20,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     Error, checks,
+    events::Ring,
     maps::ArrayMap,
     now_ns,
     object::{self, Load},
@@ -102,27 +101,6 @@ pub struct CaptureSession {
     marked: bool,
     /// Closing it lets others capture.
     _lock: File,
-}
-
-/// The ring, as tokio wants it.
-struct Ring(RingBuf<MapData>);
-
-impl fmt::Debug for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ring").field(&self.0.as_fd()).finish()
-    }
-}
-
-impl AsFd for Ring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
 }
 
 impl CaptureSession {

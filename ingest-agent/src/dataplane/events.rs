@@ -22,11 +22,11 @@ impl Dataplane {
     }
 }
 
-/// The ring that `EVENTS` is.
-pub(super) struct Ring(RingBuf<MapData>);
+/// A ring buffer, as tokio wants it.
+pub(super) struct Ring(pub(super) RingBuf<MapData>);
 
 impl Ring {
-    /// Takes it out of a loaded object.
+    /// Takes `EVENTS` out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         let map = ebpf.take_map(EVENTS).ok_or(Error::NoMap { map: EVENTS })?;
         RingBuf::try_from(map)

@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use ingest_common::abi::{Flow, FlowKey, FlowState, StreamState};
+use ingest_common::abi::{FlowKey, FlowState, StreamState};
 
 use crate::{
     cli::StreamIds,
@@ -17,10 +17,6 @@ use crate::{
     view::{Identity, Stream, View},
 };
 
-/// Header bytes of an SRT data packet.
-const DATA_HEADER: u64 = 16;
-/// Bytes of the control packets that callers send.
-const CONTROL: u64 = 20;
 /// A stream must be this many times as big as one with series to get them instead.
 const STICKY: f64 = 2.0;
 /// Most characters of a redacted Stream ID.
@@ -30,7 +26,7 @@ const SHOWN: usize = 120;
 pub(super) const TOTALS: [(&str, &str); 5] = [
     (
         "stream_payload_bytes",
-        "Payload bytes of the stream: of SRT data packets, retransmitted ones too; of a udp service, of all packets",
+        "Payload bytes of the stream: of SRT data packets, retransmitted ones too; of a reader, those to it; of a udp service, of all packets",
     ),
     (
         "stream_packets",
@@ -144,9 +140,8 @@ impl StreamSeries {
             }
             let session = (stream.key, stream.flow.accepted_ns);
             sessions.insert(session);
-            let is_srt = is_srt(view, stream);
             let held = self.held.entry(stream.identity).or_default();
-            held.count(session, &totals(&stream.flow, is_srt));
+            held.count(session, &totals(stream));
             let present = shown.entry(stream.identity).or_insert(stream);
             if is_newer(stream, present) {
                 *present = stream;
@@ -230,20 +225,11 @@ fn is_newer(stream: &Stream, than: &Stream) -> bool {
     rank(stream) > rank(than)
 }
 
-fn is_srt(view: &View, stream: &Stream) -> bool {
-    let service = view.names().services.get(&stream.key.service);
-    service.is_none_or(|service| service.is_srt)
-}
-
-fn totals(flow: &Flow, is_srt: bool) -> Totals {
+fn totals(stream: &Stream) -> Totals {
+    let flow = &stream.flow;
     let up = &flow.up;
-    let headers = if is_srt {
-        DATA_HEADER * up.data_packets + CONTROL * up.packets.saturating_sub(up.data_packets)
-    } else {
-        0
-    };
     [
-        up.bytes.saturating_sub(headers),
+        stream.payload_bytes(),
         up.packets,
         up.gaps.saturating_sub(up.out_of_order),
         up.retransmitted,

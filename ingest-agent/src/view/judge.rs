@@ -302,7 +302,7 @@ fn pod_silent(facts: &Facts<'_>) -> bool {
 }
 
 /// The latency of the stream's direction, ms: what the two agreed on, or else the least that it can be.
-pub(super) fn latency_ms(flow: &Flow, asked: Option<&StreamId>) -> Option<u16> {
+fn latency_ms(flow: &Flow, asked: Option<&StreamId>) -> Option<u16> {
     let asked = asked.filter(|asked| asked.version != 0);
     let (agreed, least) = if is_reader(flow) {
         let least = asked.map_or(0, |asked| asked.receiver_latency);

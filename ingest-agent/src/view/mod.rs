@@ -130,16 +130,6 @@ impl Stream {
         rates::payload_bytes(&self.flow)
     }
 
-    /// Whether its caller asks for data rather than sends it.
-    pub fn is_reader(&self) -> bool {
-        rates::is_reader(&self.flow)
-    }
-
-    /// The latency that its two ends agreed on for its direction, ms, or else the least that it can be.
-    pub fn latency_ms(&self) -> Option<u16> {
-        judge::latency_ms(&self.flow, self.asked.as_deref())
-    }
-
     /// Its form in `STREAM_HEALTH`.
     pub fn health(&self) -> StreamHealth {
         StreamHealth {

@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, time::Instant};
 
-use ingest_common::abi::{StreamId, v4_mapped};
+use ingest_common::abi::{Flow, StreamId, v4_mapped};
 use proptest::prelude::*;
 
 use super::*;
@@ -33,6 +33,7 @@ fn stream(hash: u64, state: StreamState, bitrate: f64) -> Stream {
         flow: Flow {
             state: FlowState::Established as u8,
             accepted_ns: 5,
+            caller_id: 7,
             ..Flow::default()
         },
         identity: Identity { service: 1, hash },
@@ -56,6 +57,17 @@ fn ids(series: &[Series]) -> HashSet<String> {
 
 fn id(hash: u64) -> String {
     Identity { service: 1, hash }.id()
+}
+
+#[test]
+fn payload_of_a_reader_is_what_it_gets() {
+    let mut reader = stream(1, StreamState::Active, 1e6);
+    (reader.flow.up.packets, reader.flow.up.bytes) = (10, 200);
+    (reader.flow.down.packets, reader.flow.down.bytes) = (100, 100 * 1332);
+    assert_eq!(totals(&reader)[0], 100 * 1316);
+    reader.flow.up.data_packets = 5;
+    reader.flow.up.bytes = 5 * 1332 + 5 * 20;
+    assert_eq!(totals(&reader)[0], 5 * 1316);
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn a_reader_is_measured_by_what_it_gets() {
         changes.extend(world.run(1, 0));
     }
     assert_eq!(changes, []);
-    assert!(world.stream().is_reader());
+    assert!(rates::is_reader(&world.stream().flow));
     assert!(world.stream().rates.bitrate > 1_000_000.0);
     world.now_ns += 4 * SECOND;
     world.look();
